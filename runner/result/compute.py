@@ -1,0 +1,107 @@
+"""The result of a job, computed from its transcript."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+
+from runner.errors import EXIT_CODES
+from runner.result.bill import billed
+from runner.result.evidence import check_passed, checks_of_last_commit, denied_calls
+from runner.result.phases import seconds_between, timings
+from runner.result.schema import CheckResult, DiffStat, JobFacts, JobResult, SandboxState
+from runner.transcript import (
+    AgentEnded,
+    AnyEvent,
+    BranchDelivered,
+    BranchTaken,
+    CheckRan,
+    JobEnded,
+    JobStarted,
+    SandboxOpened,
+    ToolDecided,
+    ToolRan,
+    of_kind,
+)
+
+
+def compute_result(events: Sequence[AnyEvent], *, transcript_hash: str) -> JobResult:
+    """The result of a finished transcript, without its list of artifacts.
+
+    Raises ValidationError when `job_started` or `sandbox_opened` lack what a result needs.
+    """
+    started, ended = of_kind(events, JobStarted)[0], of_kind(events, JobEnded)[-1]
+    facts = JobFacts.model_validate(started.job)
+    branch = of_kind(events, BranchTaken)[-1] if of_kind(events, BranchTaken) else None
+    delivered = next(iter(of_kind(events, BranchDelivered)), None)
+    bill = billed(events)
+    return JobResult(
+        job=facts.id,
+        task=facts.task,
+        outcome=ended.outcome,
+        reason=ended.reason,
+        exit_code=EXIT_CODES[ended.outcome] if ended.exit_code is None else ended.exit_code,
+        started_at=started.time,
+        ended_at=ended.time,
+        repo=facts.repo,
+        base=branch.base if branch and branch.base else facts.base,
+        branch=delivered.branch if delivered else None,
+        bundle=delivered.bundle if delivered else None,
+        commit=branch.commit if branch else None,
+        commits=branch.commits if branch else (),
+        diff=_diff(branch),
+        notes=branch.notes if branch else (),
+        checks=tuple(_check(check) for check in checks_of_last_commit(events)),
+        repair_rounds=max((check.round for check in of_kind(events, CheckRan)), default=0),
+        model=facts.model,
+        models=bill.models,
+        usage=bill.usage,
+        cost_usd=bill.cost_usd,
+        cost_complete=bill.complete,
+        limits=facts.limits,
+        turns=bill.replies,
+        tool_calls=_tool_calls(events),
+        denials=denied_calls(events),
+        sandbox=_sandbox(events),
+        final_message=next((end.message for end in reversed(of_kind(events, AgentEnded))), ""),
+        seconds=seconds_between(started, ended),
+        timings=timings(events),
+        hashes=facts.hashes | {"transcript": transcript_hash},
+    )
+
+
+def _diff(branch: BranchTaken | None) -> DiffStat:
+    if branch is None:
+        return DiffStat()
+    return DiffStat(files=branch.files, insertions=branch.insertions, deletions=branch.deletions, paths=branch.paths)
+
+
+def _check(check: CheckRan) -> CheckResult:
+    return CheckResult(
+        command=check.command,
+        exit_code=check.exit_code,
+        passed=check_passed(check),
+        timed_out=check.timed_out,
+        seconds=check.seconds,
+        log=check.log,
+    )
+
+
+def _tool_calls(events: Iterable[AnyEvent]) -> dict[str, int]:
+    """Calls per tool, a call that the sandbox did not survive included."""
+    names: dict[tuple[int, str], str] = {}
+    for event in events:
+        if isinstance(event, ToolDecided):
+            names[event.turn, event.call.id] = event.call.name
+        elif isinstance(event, ToolRan):
+            names.setdefault((event.turn, event.tool_use_id), event.name)
+    return dict(Counter(names.values()).most_common())
+
+
+def _sandbox(events: Iterable[AnyEvent]) -> SandboxState | None:
+    report = next((event.report for event in of_kind(events, SandboxOpened) if event.purpose == "agent"), None)
+    if report is None:
+        return None
+    return SandboxState.model_validate(
+        {name: report[name] for name in SandboxState.model_fields.keys() & report.keys()}
+    )

@@ -1,0 +1,341 @@
+"""The host's side of the pipe: requests to the toolbox and their answers, as frames. Protocol: docs/protocol.md.
+
+Whatever runs in the container may speak on the other end, so nothing that arrives is trusted: it is bounded, checked,
+and the first thing that breaks the protocol ends the channel. One thread reads; callers send and wait in their own.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import struct
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, Protocol
+
+from runner.errors import SandboxError, SandboxLost
+from runner.toolbox import frames
+
+SEND_SECONDS = 60
+"""A transport gives up sending when the other end has taken nothing for this time."""
+GRANT_BYTES = frames.WINDOW // 4
+MAX_MESSAGE = 500
+
+
+class Transport(Protocol):
+    """Bytes to and from the toolbox. `send` and `recv` are called from different threads."""
+
+    def send(self, data: bytes) -> None:
+        """Send all. Raises OSError when the other end is gone, or has taken nothing for SEND_SECONDS."""
+        ...
+
+    def recv(self) -> bytes:
+        """What has come, at most some 100 KiB; waits for the first byte; b"" at the end. Raises OSError."""
+        ...
+
+    def close(self) -> None:
+        """End the connection; a `recv` or `send` waiting in another thread returns or raises. May be called twice."""
+        ...
+
+
+def limit_send_time(connection: socket.socket) -> None:
+    """Make a blocking socket keep the promise of `Transport.send` (SO_SNDTIMEO, socket(7): a struct timeval)."""
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("@ll", SEND_SECONDS, 0))
+
+
+class Channel:
+    """Requests over one transport, from any number of threads. Once it ended, all of them raise SandboxLost."""
+
+    def __init__(self, transport: Transport) -> None:
+        self._transport = transport
+        self._lock = threading.Lock()
+        self._sending = threading.Lock()
+        self._streams: dict[int, _Stream] = {}
+        self._next = 1
+        self._lost: str | None = None
+        self._reader = threading.Thread(target=self._read, name="pipe", daemon=True)
+        self._reader.start()
+
+    def request(
+        self,
+        op: str,
+        arguments: dict[str, Any] | None = None,
+        *,
+        stdin: Iterable[bytes] = (),
+        on_data: Callable[[bytes], object] | None = None,
+        seconds: float | None = None,
+    ) -> dict[str, Any]:
+        """The toolbox's answer to one operation.
+
+        `stdin`, when given, is streamed to it, and `on_data` gets what it streams back, both in the caller's thread and
+        only as fast as the other side takes it. Raises the OSError that the operation met, KeyError for an unknown
+        background task, SandboxError when the toolbox does not know such a request, and SandboxLost when the channel
+        ended, or no answer came within `seconds`. Leaving it by any other exception cancels the request.
+        """
+        deadline = None if seconds is None else time.monotonic() + seconds
+        stream = self._open(op, arguments or {})
+        try:
+            if stdin == ():
+                answer = self._converse(stream, None, on_data, deadline)
+            else:
+                with self._send_limit(stream, seconds):
+                    answer = self._converse(stream, _pieces(stdin), on_data, deadline)
+        except BaseException:
+            self._abandon(stream)
+            raise
+        return _unwrap(answer)
+
+    def close(self) -> None:
+        """End the channel; requests that wait in other threads raise SandboxLost. May be called twice."""
+        self._end("the sandbox was closed")
+        self._reader.join(timeout=5)
+
+    # --- the caller's side
+
+    def _open(self, op: str, arguments: dict[str, Any]) -> _Stream:
+        with self._sending:
+            stream = _Stream(self._next)
+            try:
+                frame = frames.encode_json(stream.id, frames.OPEN, {"op": op, "arguments": arguments})
+            except ValueError as error:
+                raise SandboxError(f"{op}: {error}") from error
+            self._next += 2
+            with self._lock:
+                self._check()
+                self._streams[stream.id] = stream
+            stream.op = op
+            self._put(frame)
+        return stream
+
+    def _converse(
+        self,
+        stream: _Stream,
+        stdin: Iterator[bytes] | None,
+        on_data: Callable[[bytes], object] | None,
+        deadline: float | None,
+    ) -> dict[str, Any]:
+        while True:
+            with self._lock:
+                data, answer, credit = stream.collect(), stream.answer, stream.credit
+                if answer is None:
+                    self._check()
+            if answer is None and deadline is not None and time.monotonic() > deadline:
+                self._end(f"the toolbox did not answer {stream.op!r} in time")
+                raise SandboxLost(self._lost)
+            if data:
+                self._deliver(stream, data, on_data)
+            if answer is not None:
+                return answer
+            if stdin is not None and credit > 0:
+                stdin = self._feed(stream, stdin, credit)
+            else:
+                stream.wait(deadline)
+
+    def _deliver(self, stream: _Stream, data: bytes, on_data: Callable[[bytes], object] | None) -> None:
+        if on_data is None:
+            self._end(f"the toolbox broke the protocol: data in answer to {stream.op!r}")
+            raise SandboxLost(self._lost)
+        on_data(data)
+        if credit := self._granted(stream, len(data)):
+            self._send(frames.encode_credit(stream.id, credit))
+
+    def _granted(self, stream: _Stream, size: int) -> int:
+        """Credit to send now that `size` more bytes are dealt with; small amounts wait for the next."""
+        with self._lock:
+            stream.consumed += size
+            if stream.answer is not None or stream.consumed < GRANT_BYTES:
+                return 0
+            granted, stream.consumed = stream.consumed, 0
+            stream.allowance += granted
+            return granted
+
+    def _feed(self, stream: _Stream, stdin: Iterator[bytes], credit: int) -> Iterator[bytes] | None:
+        """Send the next piece; None when it was the last."""
+        piece = next(stdin, b"")
+        sent, rest = piece[:credit], piece[credit:]
+        with self._lock:
+            stream.credit -= len(sent)
+        self._send(frames.encode(stream.id, frames.DATA, sent))
+        if not piece:
+            return None
+        return _before(rest, stdin) if rest else stdin
+
+    def _abandon(self, stream: _Stream) -> None:
+        """Nobody waits for this answer any more: what still comes of it is thrown away."""
+        with self._lock:
+            if stream.answer is not None or self._lost is not None:
+                return
+            stream.abandoned = True
+            stream.buffer.clear()
+        with contextlib.suppress(SandboxLost):
+            self._send(frames.encode(stream.id, frames.CANCEL))
+
+    def _check(self) -> None:
+        if self._lost is not None:
+            raise SandboxLost(self._lost)
+
+    # --- sending
+
+    @contextlib.contextmanager
+    def _send_limit(self, stream: _Stream, seconds: float | None) -> Iterator[None]:
+        """End the channel when the request takes longer, even while a send is stuck.
+
+        SEND_SECONDS alone would let a toolbox that takes a byte now and then hold us for ever.
+        """
+
+        def give_up() -> None:
+            if stream.answer is None and not stream.abandoned:
+                self._end(f"the toolbox did not answer {stream.op!r} in time")
+
+        timer = threading.Timer(threading.TIMEOUT_MAX if seconds is None else seconds, give_up)
+        timer.daemon = True
+        timer.start()
+        try:
+            yield
+        finally:
+            timer.cancel()
+
+    def _send(self, frame: bytes) -> None:
+        with self._sending:
+            self._put(frame)
+
+    def _put(self, frame: bytes) -> None:
+        """Hand a frame to the transport. A frame that was interrupted, by ^C for one, leaves a pipe of no use."""
+        try:
+            self._transport.send(frame)
+        except OSError as error:
+            self._end(f"the pipe to the container broke: {error}")
+            raise SandboxLost(self._lost) from error
+        except BaseException:
+            self._end("interrupted while sending to the container")
+            raise
+
+    # --- the reader's side
+
+    def _read(self) -> None:
+        parser = frames.Parser()
+        reason = "BUG: the reader of the pipe failed"
+        try:
+            while data := self._transport.recv():
+                for id, kind, payload in parser.feed(data):
+                    self._receive(id, kind, payload)
+            reason = "the container ended"
+        except frames.ProtocolError as error:
+            reason = f"the toolbox broke the protocol: {error}"
+        except OSError as error:
+            reason = f"the pipe to the container broke: {error}"
+        finally:
+            self._end(reason)
+
+    def _receive(self, id: int, kind: int, payload: bytes) -> None:
+        with self._lock:
+            stream = self._streams.get(id)
+            if stream is None:
+                raise frames.ProtocolError(f"a frame for stream {id}, which is not open")
+            match kind:
+                case frames.DATA:
+                    stream.take(payload)
+                case frames.CREDIT:
+                    stream.grant(frames.decode_credit(payload))
+                case frames.END:
+                    stream.answer = _checked(frames.decode_json(payload))
+                    del self._streams[id]
+                case _:
+                    raise frames.ProtocolError(f"kind {kind} is for the host alone")
+            stream.wake()
+
+    def _end(self, reason: str) -> None:
+        """Close the pipe and wake everybody. The first reason stays; a second call does what ^C kept the first from."""
+        with self._lock:
+            self._lost = self._lost or reason
+            waiting = list(self._streams.values())
+            self._streams.clear()
+            for stream in waiting:
+                stream.wake()
+        self._transport.close()
+
+
+class _Stream:
+    """One request on the host's side. All of it is guarded by the channel's lock, but for `wait`."""
+
+    def __init__(self, id: int) -> None:
+        self.id = id
+        self.op = ""
+        self.buffer = bytearray()
+        """What came and was not collected yet; never more than a window."""
+        self.allowance = frames.WINDOW
+        """Bytes of DATA that the toolbox may still send."""
+        self.consumed = 0
+        self.credit = frames.WINDOW
+        """Bytes of DATA that we may send."""
+        self.answer: dict[str, Any] | None = None
+        self.abandoned = False
+        self._bell = threading.Lock()  # locked = nothing new; a lock is the cheapest thing to wait for
+        self._bell.acquire()
+
+    def take(self, payload: bytes) -> None:
+        self.allowance -= len(payload)
+        if not payload or self.allowance < 0:
+            raise frames.ProtocolError("data past the credit" if payload else "empty data")
+        if not self.abandoned:
+            self.buffer += payload
+
+    def grant(self, size: int) -> None:
+        self.credit += size
+        if size == 0 or self.credit > frames.MAX_CREDIT:
+            raise frames.ProtocolError("credit that makes no sense")
+
+    def collect(self) -> bytes:
+        data = bytes(self.buffer)
+        self.buffer.clear()
+        return data
+
+    def wake(self) -> None:
+        with contextlib.suppress(RuntimeError):  # it is awake already
+            self._bell.release()
+
+    def wait(self, deadline: float | None) -> None:
+        """Until something came for this stream, or the deadline passed. ^C interrupts it at once."""
+        if deadline is None:
+            self._bell.acquire()
+        else:
+            self._bell.acquire(timeout=max(0.0, min(deadline - time.monotonic(), threading.TIMEOUT_MAX)))
+
+
+def _pieces(stdin: Iterable[bytes]) -> Iterator[bytes]:
+    """The same bytes in pieces that fit into a frame, none of them empty."""
+    for chunk in stdin:
+        for start in range(0, len(chunk), frames.MAX_DATA):
+            yield chunk[start : start + frames.MAX_DATA]
+
+
+def _before(piece: bytes, rest: Iterator[bytes]) -> Iterator[bytes]:
+    yield piece
+    yield from rest
+
+
+def _checked(end: dict[str, Any]) -> dict[str, Any]:
+    """An END as the protocol has it: one of an answer or an error, each an object."""
+    match end:
+        case {"answer": dict()} if len(end) == 1:
+            return end
+        case {"error": {"kind": str(), "message": str()}} if len(end) == 1:
+            return end
+    raise frames.ProtocolError("an END that is neither answer nor error")
+
+
+def _unwrap(end: dict[str, Any]) -> dict[str, Any]:
+    """The answer, or the error raised. The words of an error come from the container: bounded here, data to all."""
+    if "answer" in end:
+        answer: dict[str, Any] = end["answer"]
+        return answer
+    error = end["error"]
+    message = error["message"][:MAX_MESSAGE]
+    match error:
+        case {"kind": "os", "errno": int(number)} if 0 < number < 4096:
+            path = error.get("path")
+            raise OSError(number, message, *([path[:MAX_MESSAGE]] if isinstance(path, str) else []))
+        case {"kind": "unknown_task"}:
+            raise KeyError(message)
+    raise SandboxError(f"the toolbox refused: {message}")

@@ -1,0 +1,236 @@
+"""A container from create to gone; what docker and podman have in common.
+
+`docker.py` and `podman.py` only say how to reach the engine and what a create request looks like there.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+import uuid
+from collections.abc import Callable
+from pathlib import Path
+from typing import Literal, Self
+
+from runner.errors import ImageNotFound, SandboxError
+from runner.sandbox import clean, profile
+from runner.sandbox.api import Api, NotThere, Pipe
+from runner.sandbox.base import SandboxConfig, SandboxReport
+from runner.sandbox.channel import Channel
+from runner.sandbox.client import Client
+from runner.sandbox.hello import Hello, Settings, say_hello
+from runner.sandbox.profile import ImageConfig
+
+GONE_SECONDS = 3.0
+"""Auto-remove needs 0.03-0.4 s after the pipe has closed; after this we remove by force."""
+REASON_SECONDS = 0.5
+"""How long a lost sandbox may wait to learn why; a command that waits in it learns of the loss that much later."""
+LATE_SECONDS = 1.0
+"""An engine whose client hung up in the middle of "create" may still make the container for this time."""
+STDERR_NAME = "toolbox.log"
+STDERR_BYTES = 1 << 20
+"""What is kept of the first process's standard error."""
+
+Create = Callable[[SandboxConfig, ImageConfig, str], None]
+"""`create(config, image, name)` makes an unstarted container of that name."""
+
+
+class ContainerEngine:
+    """A connected engine; matches `base.Engine`, and is a context manager."""
+
+    def __init__(
+        self,
+        api: Api,
+        *,
+        create: Create,
+        on_close: Callable[[], None] = lambda: None,
+        started_by_us: bool = False,
+    ) -> None:
+        """`on_close` ends what was started to reach the engine."""
+        self.started_by_us = started_by_us
+        """Whether the engine's service runs only as long as this connection."""
+        self.api = api
+        self.name: Literal["docker", "podman"] = api.product
+        self.version = api.version
+        self._create = create
+        self._on_close = on_close
+        self._farewells: list[threading.Thread] = []
+        self._left_behind: list[str] = []
+        self._swept = False
+
+    def open_sandbox(self, config: SandboxConfig) -> Client:
+        """See `base.Engine.open_sandbox`."""
+        # The name is ours and unique, so that a container can be removed even when the answer to "create" never came.
+        name = f"claw-{uuid.uuid4().hex[:16]}"
+        clock = _Clock()
+        image = self._image(config.image)
+        with contextlib.ExitStack() as undo:
+            undo.callback(lambda: self._abandon(name, answered="create" in clock.timings))
+            self._create(config, image, name)
+            clock.lap("create")
+            pipe = self._start(name, config.log_folder)
+            undo.callback(pipe.close)
+            clock.lap("start")
+            channel = Channel(pipe)
+            found = say_hello(channel, _settings(config, image))
+            clock.lap("hello")
+            client = Client(
+                channel,
+                report=self._report(config, name, found, clock.timings),
+                log_folder=Path(config.log_folder) if config.log_folder else None,
+                on_close=lambda: self._see_off(name),
+            )
+            undo.pop_all()
+        return client
+
+    def _image(self, reference: str) -> ImageConfig:
+        try:
+            image = self.api.get(f"/images/{reference}/json")["Config"] or {}
+        except NotThere as error:
+            raise ImageNotFound(
+                f"image {reference!r} is not on {self.name}; for one of ours: claw-runner image build"
+            ) from error
+        variables = (variable.partition("=") for variable in image.get("Env") or ())
+        return ImageConfig(
+            variables={name: value for name, _, value in variables}, volumes=tuple(image.get("Volumes") or ())
+        )
+
+    def _start(self, name: str, log_folder: str | None) -> Pipe:
+        """Attach first, so that nothing which the first process says is lost, and so that it ends when we do."""
+        log = _Stderr(Path(log_folder, STDERR_NAME) if log_folder else None)
+        pipe = self.api.attach(name, on_stderr=log.write, on_end=lambda: self._why_ended(name))
+        try:
+            self.api.post(f"/containers/{name}/start")
+        except BaseException:
+            pipe.close()
+            raise
+        return pipe
+
+    def _report(self, config: SandboxConfig, name: str, found: Hello, timings: dict[str, float]) -> SandboxReport:
+        return SandboxReport(
+            engine=self.name,
+            engine_version=self.version,
+            container_id=name,
+            image=config.image,
+            image_digest=config.image_digest,
+            controls=profile.read_back(config.profile, found),
+            toolbox_version=found.version,
+            timings=timings,
+        )
+
+    def _why_ended(self, name: str) -> str:
+        """What the engine knows of a container's end that we did not bring about; "" when it knows nothing."""
+        if self.name == "podman":
+            return ""  # its events do not tell, and it has removed what else would
+        deadline = time.monotonic() + REASON_SECONDS
+        events: list[str] = []
+        with contextlib.suppress(SandboxError):
+            # The stream may end before the engine has written down why.
+            while "die" not in events and time.monotonic() < deadline:
+                events = self.api.events(name)
+                time.sleep(0.02)
+        return "the container ran out of memory (container.memory in the policy)" if "oom" in events else ""
+
+    def close(self) -> None:
+        """Wait until every container is gone, then disconnect. Raises SandboxError when one could not be removed."""
+        for thread in self._farewells:
+            thread.join()
+        self.api.close()
+        self._on_close()
+        if self._left_behind:
+            raise SandboxError(f"could not remove {'; '.join(self._left_behind)}; try: claw-runner clean")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _see_off(self, name: str) -> None:
+        """Make sure, off the critical path, that a container whose pipe has closed is removed.
+
+        The engine removes it by itself, even when we are killed now; this looks whether it did. Not a daemon thread:
+        the interpreter waits for it, so that a process which ends right after `close` leaves nothing.
+        """
+        self._farewells = [thread for thread in self._farewells if thread.is_alive()]
+        self._in_background(self._confirm_gone, name)
+        if not self._swept:
+            self._swept = True
+            self._in_background(self._sweep, name)
+
+    def _confirm_gone(self, name: str) -> None:
+        deadline = time.monotonic() + GONE_SECONDS
+        while self.api.exists(f"/containers/{name}/json") and time.monotonic() < deadline:
+            time.sleep(0.02)
+        if time.monotonic() >= deadline:
+            self._remove(name)
+
+    def _sweep(self, _: str) -> None:
+        """Remove, once in our life, what killed runners left: between create and start nothing removes itself."""
+        with contextlib.suppress(SandboxError):
+            clean.clean_engine(self.api)
+
+    def _abandon(self, name: str, *, answered: bool) -> None:
+        """Remove a container that was not opened; `answered` says whether the engine told us that it made it.
+
+        In a thread, so that a second ^C does not stop it.
+        """
+        self._in_background(self._remove if answered else self._remove_twice, name).join()
+
+    def _remove(self, name: str) -> None:
+        clean.remove_container(self.api, name)
+
+    def _remove_twice(self, name: str) -> None:
+        """An engine whose client hung up may finish creating the container after our first try."""
+        self._remove(name)
+        time.sleep(LATE_SECONDS)
+        self._remove(name)
+
+    def _in_background(self, remove: Callable[[str], None], name: str) -> threading.Thread:
+        def run() -> None:
+            try:
+                remove(name)
+            except SandboxError as error:
+                self._left_behind.append(f"{name} ({error})")
+
+        thread = threading.Thread(target=run, name=f"remove-{name}")
+        self._farewells.append(thread)
+        thread.start()
+        return thread
+
+
+def _settings(config: SandboxConfig, image: ImageConfig) -> Settings:
+    """The image's variables that were kept from the toolbox are for the commands."""
+    return Settings(
+        uid=config.profile.uid,
+        gid=config.profile.gid,
+        variables=image.loader_variables | dict(config.variables),
+        hidden_variables=(*profile.VARIABLES, "container"),  # podman sets "container"
+    )
+
+
+class _Clock:
+    """Seconds between laps."""
+
+    def __init__(self) -> None:
+        self.timings: dict[str, float] = {}
+        self._last = time.monotonic()
+
+    def lap(self, phase: str) -> None:
+        now = time.monotonic()
+        self.timings[phase], self._last = now - self._last, now
+
+
+class _Stderr:
+    """The beginning of the first process's standard error, in a file that is made when there is any."""
+
+    def __init__(self, path: Path | None) -> None:
+        self._path = path
+        self._room = STDERR_BYTES
+
+    def write(self, data: bytes) -> None:
+        kept, self._room = data[: self._room], max(0, self._room - len(data))
+        if self._path is not None and kept:
+            with self._path.open("ab") as file:
+                file.write(kept)

@@ -1,0 +1,433 @@
+"""The transcript: an append-only, hash-chained JSONL file of typed events; everything else is computed from it.
+
+Each line is one event as compact JSON with `seq` (from 1), `time` (UTC, ISO 8601) and `prev`, the SHA-256 of the line
+before it (64 zeros for the first). A line is hashed without its newline. The hash of the last line is the hash of the
+transcript.
+
+    with Transcript.open(path, mask=(api_key,)) as transcript:
+        transcript.record(JobStarted(job=...))
+    events = read(path)
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+import re
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from datetime import UTC, datetime
+from decimal import Decimal
+from functools import cache
+from pathlib import Path
+from types import TracebackType
+from typing import Annotated, Any, Literal, NamedTuple, Self, TypeVar, get_origin
+from urllib.parse import quote
+
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+
+from runner.errors import ConfigError, Outcome
+from runner.messages import Reply, Retried, ToolUse, Usage
+
+FORMAT_VERSION = 1
+NO_HASH = "0" * 64
+"""`prev` of the first line, and the hash of an empty transcript."""
+
+
+class Event(BaseModel):
+    """Base of all events; `seq`, `time` and `prev` are filled in by the writer."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    seq: int = 0
+    time: str = ""
+    prev: str = ""
+
+
+class JobStarted(Event):
+    type: Literal["job_started"] = "job_started"
+    version: int = FORMAT_VERSION
+    """Version of the transcript's format."""
+    job: dict[str, Any]
+    """The resolved job, no secrets; `runner.result.JobFacts` says which keys it must hold."""
+
+
+class SandboxOpened(Event):
+    type: Literal["sandbox_opened"] = "sandbox_opened"
+    purpose: Literal["agent", "checks"]
+    report: dict[str, Any]
+
+
+class SetupRan(Event):
+    type: Literal["setup_ran"] = "setup_ran"
+    command: str
+    exit_code: int | None
+    seconds: float
+    output: str
+
+
+class AgentPrompted(Event):
+    """Text given to the model as the user: the task, failed checks, reminders; and the system prompt, once."""
+
+    type: Literal["agent_prompted"] = "agent_prompted"
+    text: str
+    system: str | None = None
+    tools: tuple[str, ...] = ()
+
+
+class ModelReplied(Event):
+    type: Literal["model_replied"] = "model_replied"
+    turn: int
+    request_hash: str
+    """SHA-256 over system, messages, tools and max_tokens: replay compares it."""
+    reply: Reply
+    cost_usd: Decimal | None
+    """Of this reply, `reply.wasted` included; None when the price is unknown."""
+    seconds: float
+
+
+class ModelRetried(Event):
+    type: Literal["model_retried"] = "model_retried"
+    turn: int
+    retried: Retried
+
+
+class ModelFailed(Event):
+    type: Literal["model_failed"] = "model_failed"
+    turn: int
+    error: str
+    wasted: Usage = Usage()
+    model: str = ""
+    cost_usd: Decimal | None = None
+    """Of `wasted`; None when unknown."""
+
+
+class ToolDecided(Event):
+    type: Literal["tool_decided"] = "tool_decided"
+    turn: int
+    call: ToolUse
+    allowed: bool
+    rule: str | None
+    where: str | None
+    """file:line of the rule."""
+    reason: str
+
+
+class ToolRan(Event):
+    """A tool call's answer as the model saw it; for a denied or invalid call `ran` is False."""
+
+    type: Literal["tool_ran"] = "tool_ran"
+    turn: int
+    tool_use_id: str
+    name: str
+    ran: bool
+    content: str
+    is_error: bool
+    seconds: float
+    details: dict[str, Any] = Field(default_factory=dict)
+    """Facts for people and replay: exit_code, signal, timed_out, truncated, log, path, bytes …"""
+
+
+class AgentEnded(Event):
+    type: Literal["agent_ended"] = "agent_ended"
+    reason: str
+    """`done`, `refusal`, `no_answer`, or the limit that was reached: `limits.turns`, `limits.seconds` …"""
+    message: str = ""
+    """The agent's last words."""
+
+
+class BranchTaken(Event):
+    """The agent's work came out of the sandbox, as far as it had got."""
+
+    type: Literal["branch_taken"] = "branch_taken"
+    commit: str | None
+    """None when nothing differs from base."""
+    base: str = ""
+    """What it differs from: the task's base, or a commit on it with the user's uncommitted changes."""
+    commits: tuple[str, ...]
+    committed_by_runner: bool
+    files: int
+    insertions: int
+    deletions: int
+    paths: tuple[str, ...] = ()
+    """Changed paths; bytes that are not UTF-8 are shown as U+FFFD."""
+    notes: tuple[str, ...] = ()
+    """What did not come out as the agent left it, and why."""
+
+
+class CheckRan(Event):
+    type: Literal["check_ran"] = "check_ran"
+    round: int
+    command: str
+    exit_code: int | None
+    timed_out: bool
+    seconds: float
+    output: str
+    log: str | None = None
+    """The full output: an artifact, relative to the job folder."""
+
+
+class BranchDelivered(Event):
+    """The work is where the user finds it."""
+
+    type: Literal["branch_delivered"] = "branch_delivered"
+    branch: str
+    bundle: str | None
+    """The artifact that holds the branch when there was no repository to write to."""
+
+
+class JobEnded(Event):
+    type: Literal["job_ended"] = "job_ended"
+    outcome: Outcome
+    reason: str
+    exit_code: int | None = None
+    """None: the outcome's own; given for a signal other than SIGINT."""
+
+
+AnyEvent = Annotated[
+    JobStarted
+    | SandboxOpened
+    | SetupRan
+    | AgentPrompted
+    | ModelReplied
+    | ModelRetried
+    | ModelFailed
+    | ToolDecided
+    | ToolRan
+    | AgentEnded
+    | BranchTaken
+    | CheckRan
+    | BranchDelivered
+    | JobEnded,
+    Field(discriminator="type"),
+]
+
+
+_E = TypeVar("_E", bound=Event)
+
+
+def of_kind(events: Iterable[AnyEvent], kind: type[_E]) -> list[_E]:
+    """The events of one type, in order."""
+    return [event for event in events if isinstance(event, kind)]
+
+
+class TranscriptError(ConfigError):
+    """A transcript is not what was written. The message reads `file:line: what is wrong`."""
+
+
+class _Position(NamedTuple):
+    """Where the transcript stands after a whole line."""
+
+    seq: int = 0
+    end: int = 0
+    hash: str = NO_HASH
+
+
+class Transcript:
+    """Writes a transcript. Every event is in the file when `record` returns, and on the disk where money was spent.
+
+    Thread-safe. A record that fails or is interrupted half way leaves no trace: the file stays a valid transcript.
+    """
+
+    def __init__(self, file: int, mask: tuple[str, ...]) -> None:
+        self._file = file
+        self._mask = masker(mask)
+        self._lock = threading.Lock()
+        self._last = self._next = _Position()
+
+    @classmethod
+    def open(cls, path: Path, *, mask: tuple[str, ...] = ()) -> Self:
+        """Begin a new transcript. Raises FileExistsError: one job, one transcript."""
+        file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC, 0o666)
+        return cls(file, mask)
+
+    @property
+    def hash(self) -> str:
+        """Of the last line."""
+        with self._lock:
+            if self._file >= 0:
+                self._settle()
+            return self._last.hash
+
+    def record(self, event: Event) -> None:
+        """Append one event; `seq`, `time` and `prev` are ours. Raises OSError when it cannot be written."""
+        with self._lock:
+            self._settle()
+            line = self._line(event)
+            self._next = _Position(self._last.seq + 1, self._last.end + len(line) + 1, _sha256(line))
+            try:
+                _write_all(self._file, line + b"\n")
+            finally:
+                self._settle()
+            if isinstance(event, ModelReplied | JobEnded):
+                os.fsync(self._file)
+
+    def _line(self, event: Event) -> bytes:
+        now = datetime.now(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
+        fields = _plain(event, self._mask) | {"seq": self._last.seq + 1, "time": now, "prev": self._last.hash}
+        return valid_text(json.dumps(fields, ensure_ascii=False, separators=(",", ":"), allow_nan=False)).encode()
+
+    def _settle(self) -> None:
+        """Let the file say how far we are: a signal may end `record` between the write and our noting it."""
+        end = os.fstat(self._file).st_size
+        if end == self._next.end:
+            self._last = self._next
+        elif end != self._last.end:
+            os.ftruncate(self._file, self._last.end)
+
+    def close(self) -> None:
+        with self._lock:
+            if self._file >= 0:
+                file, self._file = self._file, -1
+                try:
+                    os.fsync(file)
+                finally:
+                    os.close(file)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def _write_all(file: int, data: bytes) -> None:
+    while data:
+        data = data[os.write(file, data) :]
+
+
+def _sha256(line: bytes) -> str:
+    return hashlib.sha256(line).hexdigest()
+
+
+SHORTEST_SECRET = 4
+"""Characters. Shorter values are in every text; hiding them hides nothing."""
+MASK = "***"
+
+
+def masker(secrets: tuple[str, ...]) -> Callable[[str], str]:
+    """A function that puts `***` for each secret in a text, also where it stands escaped for JSON or a URL.
+
+    Of a secret of several lines each line is hidden too. Values under four characters are left alone.
+    """
+    parts = {part for secret in secrets for part in (secret, *secret.splitlines())}
+    forms = {form for part in parts if len(part.strip()) >= SHORTEST_SECRET for form in _written_forms(part)}
+    if not forms:
+        return str
+    pattern = re.compile("|".join(re.escape(form) for form in sorted(forms, key=len, reverse=True)))
+    return lambda text: pattern.sub(MASK, text)
+
+
+def _written_forms(secret: str) -> Iterator[str]:
+    """A secret as it stands in plain text, in JSON, in JSON within JSON, and in a URL."""
+    yield secret
+    for ascii_only in (True, False):
+        once = json.dumps(secret, ensure_ascii=ascii_only)[1:-1]
+        yield once
+        yield json.dumps(once)[1:-1]
+    yield quote(valid_text(secret), safe="")
+
+
+def valid_text(text: str) -> str:
+    """The text with each lone surrogate (what Python makes of bytes that are not UTF-8) as U+FFFD."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+    return text
+
+
+DEEPEST = 64
+"""Levels of nesting that are kept. A model's arguments may be nested deeper than any JSON reader goes."""
+
+
+def _plain(value: Any, mask: Callable[[str], str], depth: int = 0) -> Any:
+    """An event as JSON values: every string masked but the format's own words, nothing that JSON cannot say."""
+    if isinstance(value, str):
+        return mask(value)
+    if value is None or isinstance(value, int):
+        return value
+    if isinstance(value, float):
+        return value if math.isfinite(value) else str(value)
+    if isinstance(value, Decimal):
+        return format(value, "f")
+    if depth > DEEPEST:
+        return "…"
+    if isinstance(value, BaseModel):
+        return {
+            name: getattr(value, name) if own else _plain(getattr(value, name), mask, depth + 1)
+            for name, own in _fields(type(value))
+        }
+    if isinstance(value, Mapping):
+        return {mask(str(key)): _plain(item, mask, depth + 1) for key, item in value.items()}
+    if isinstance(value, tuple | list):
+        return [_plain(item, mask, depth + 1) for item in value]
+    raise TypeError(f"BUG: {type(value).__name__} in an event")
+
+
+@cache
+def _fields(model: type[BaseModel]) -> tuple[tuple[str, bool], ...]:
+    """Names of a model's fields, and whether each holds one of the format's own words (`type`, `outcome` …)."""
+    return tuple((name, get_origin(field.annotation) is Literal) for name, field in model.model_fields.items())
+
+
+LONGEST_LINE = 256_000_000
+"""Bytes. Nothing we write comes near; a file that has one is not a transcript."""
+
+_ANY_EVENT: TypeAdapter[AnyEvent] = TypeAdapter(AnyEvent)
+
+
+class Reader:
+    """Iterates over the events of a transcript and checks the chain on the way.
+
+    Raises TranscriptError, naming the line, at the first that is damaged. A last line without its end (the writer was
+    killed in the middle of it) is not an event and no damage: `torn_bytes` says how long it is.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.hash = NO_HASH
+        """Of the last line read."""
+        self.torn_bytes = 0
+
+    def __iter__(self) -> Iterator[AnyEvent]:
+        self.hash, self.torn_bytes = NO_HASH, 0
+        with self.path.open("rb") as file:
+            for number, line in enumerate(iter(lambda: file.readline(LONGEST_LINE), b""), start=1):
+                if not line.endswith(b"\n"):
+                    self.torn_bytes = len(line)
+                    if file.read(1):
+                        raise self._damage(number, f"longer than {LONGEST_LINE:,} bytes")
+                    return
+                yield self._event(number, line[:-1])
+
+    def _event(self, number: int, line: bytes) -> AnyEvent:
+        try:
+            event = _ANY_EVENT.validate_json(line)
+        except ValidationError as error:
+            raise self._damage(number, f"not an event: {first_problem(error)}") from None
+        if event.seq != number:
+            raise self._damage(number, f"seq is {event.seq}, not {number}: lines are missing, doubled or out of order")
+        if event.prev != self.hash:
+            raise self._damage(number, "prev is not the hash of the line before: one of the two was changed")
+        self.hash = _sha256(line)
+        return event
+
+    def _damage(self, number: int, what: str) -> TranscriptError:
+        return TranscriptError(f"{self.path}:{number}: {what}")
+
+
+def first_problem(error: ValidationError) -> str:
+    """The first of pydantic's complaints on one line: `key.key: what is wrong`."""
+    problem = error.errors(include_url=False, include_input=False)[0]
+    where = ".".join(str(part) for part in problem["loc"])
+    return f"{where}: {problem['msg']}" if where else problem["msg"]
+
+
+def read(path: Path) -> tuple[AnyEvent, ...]:
+    """All events of a transcript, the chain checked. Raises TranscriptError; a torn last line is left out."""
+    return tuple(Reader(path))

@@ -1,0 +1,102 @@
+"""`changed_protected` and `restore_protected`: what the checks see of the paths that are not the agent's to change."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from runner.errors import RepoError
+from runner.repo import changed_protected, put, restore_protected
+from tests.local_toolbox import local_sandbox
+from tests.repo.conftest import AUTHOR, Work
+
+TESTS = ("tests/**",)
+
+
+def tree(work: Work, commit: str) -> dict[str, str]:
+    entries = work.git("ls-tree", "-r", commit).splitlines()
+    return {entry.split("\t")[1]: entry.split("\t")[0] for entry in entries}
+
+
+def test_work_that_touches_nothing_protected_is_checked_as_it_is(work: Work) -> None:
+    work.run("echo fixed > app.py")
+    taken = work.take()
+    assert changed_protected(work.quarantine, taken, TESTS) == ()
+    assert restore_protected(work.quarantine, taken, TESTS) == taken.commit
+
+
+@pytest.mark.parametrize(
+    ("script", "touched"),
+    [
+        ("echo pass > tests/test_app.py", {"tests/test_app.py"}),
+        ("rm tests/test_app.py", {"tests/test_app.py"}),
+        ("echo x > tests/conftest.py; mkdir tests/deep; echo x > tests/deep/x", {"tests/conftest.py", "tests/deep/x"}),
+        ("git mv tests/test_app.py elsewhere.py", {"tests/test_app.py"}),
+        ("git mv tests other", {"tests/test_app.py"}),
+        ("rm -r tests; ln -s docs tests", {"tests/test_app.py"}),
+        ("rm -r tests; echo file > tests", {"tests/test_app.py"}),
+        ("rm tests/test_app.py; mkdir tests/test_app.py; echo x > tests/test_app.py/x", None),
+        ("chmod +x tests/test_app.py", {"tests/test_app.py"}),
+        ("rm tests/test_app.py; ln -s ../app.py tests/test_app.py", {"tests/test_app.py"}),
+        ("echo x > \"$(printf 'tests/\\377\\n_')\"", {"tests/\udcff\n_"}),
+    ],
+)
+def test_protected_paths_are_as_base_has_them_whatever_was_done(
+    script: str, touched: set[str] | None, work: Work
+) -> None:
+    work.run(f"echo fixed > app.py; {script}")
+    taken = work.take()
+    changed = set(changed_protected(work.quarantine, taken, TESTS))
+    assert changed == (touched or {"tests/test_app.py", "tests/test_app.py/x"})
+    commit = restore_protected(work.quarantine, taken, TESTS)
+    base, checked = tree(work, work.quarantine.base), tree(work, commit)
+    assert {path: entry for path, entry in checked.items() if path.startswith("tests")} == {
+        "tests/test_app.py": base["tests/test_app.py"]
+    }
+    assert work.show(commit, "app.py") == b"fixed\n"
+
+
+@pytest.mark.parametrize(
+    ("glob", "protects"),
+    [
+        ("tests", {"tests/test_app.py"}),
+        ("tests/", {"tests/test_app.py"}),
+        ("/tests/**", {"tests/test_app.py"}),
+        ("./tests/*.py", {"tests/test_app.py"}),
+        ("*.py", {"app.py"}),
+        ("**/*.py", {"app.py", "tests/test_app.py"}),
+        ("**/test_*.py", {"tests/test_app.py"}),
+        ("no/such/**", set()),
+        (":(exclude)tests", set()),
+        ("--cached", set()),
+    ],
+)
+def test_globs_stay_within_a_folder_unless_they_say_otherwise(glob: str, protects: set[str], work: Work) -> None:
+    work.run("echo x > app.py; echo x > tests/test_app.py; echo x > docs/use.md")
+    assert set(changed_protected(work.quarantine, work.take(), (glob,))) == protects
+
+
+@pytest.mark.parametrize("glob", ["../tests/**", "tests/../../x", "/"])
+def test_globs_that_leave_the_repository_are_refused(glob: str, work: Work) -> None:
+    work.run("echo x > app.py")
+    with pytest.raises(RepoError, match=r"checks\.protect"):
+        changed_protected(work.quarantine, work.take(), (glob,))
+
+
+def test_without_a_change_base_is_checked(work: Work) -> None:
+    assert restore_protected(work.quarantine, work.take(), TESTS) == work.quarantine.base
+
+
+def test_the_checks_get_the_restored_commit_in_a_sandbox_of_their_own(work: Work, tmp_path: Path) -> None:
+    work.run("echo 'def add(a, b): return a + b' > app.py; echo 'def test_x(): pass' > tests/test_app.py; git tag evil")
+    taken = work.take()
+    commit = restore_protected(work.quarantine, taken, TESTS)
+    second = tmp_path / "second"
+    second.mkdir()
+    with local_sandbox(second) as checks:
+        put(work.quarantine, checks, branch="checks", author=AUTHOR, commit=commit)
+        there = Work(work.repository, work.quarantine, checks, second)
+        assert there.run("cat app.py") == b"def add(a, b): return a + b\n"
+        assert b"assert add(1, 2) == 3" in there.run("cat tests/test_app.py")
+        assert there.run("git status --porcelain; git tag") == b""

@@ -1,0 +1,150 @@
+"""`put`: what the agent finds, and above all what it does not."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from runner.errors import ConfigError, RepoError
+from runner.repo import ignore_untracked, put
+from runner.task import Author
+from tests.repo.conftest import AUTHOR, Work
+from tests.repo.repositories import Repository, sample
+
+
+def inside(work: Work, *args: str) -> set[str]:
+    result = work.sandbox.exec(args, program="git", head_bytes=1_000_000)
+    assert result.ok, result
+    return set(result.output.decode().split("\n")) - {""}
+
+
+def test_the_agent_finds_base_checked_out_on_the_jobs_branch(work: Work) -> None:
+    assert inside(work, "status", "--porcelain=v2", "--branch") == {
+        f"# branch.oid {work.repository.head}",
+        "# branch.head claw/job-1",
+    }
+    assert inside(work, "ls-files") == set(work.repository.git("ls-files").split())
+
+
+def test_the_history_of_base_is_there(work: Work) -> None:
+    assert inside(work, "log", "--format=%s") == {"Begin", "Document"}
+    assert work.run("git blame -s app.py | wc -l").strip() == b"2"
+
+
+def test_nothing_from_the_future_is_in_the_object_store(work: Work) -> None:
+    there = inside(work, "cat-file", "--batch-all-objects", "--batch-check=%(objectname)")
+    known = set(work.repository.git("rev-list", "--objects", "--no-object-names", "main").split())
+    assert there == known
+    assert work.repository.objects() > known
+    everything = work.run("cat $(find .git -type f) | grep -a -c -e secret -e future -e v2 || true")
+    assert everything.strip() == b"0"
+
+
+def test_there_is_no_other_ref_no_tag_no_remote(work: Work) -> None:
+    assert inside(work, "for-each-ref", "--format=%(refname)") == {"refs/heads/claw/job-1"}
+    assert inside(work, "remote") == set()
+    assert set(work.run("git reflog --all --format=%H").decode().split()) <= {work.repository.head}
+
+
+def test_the_agents_own_commits_have_the_author_of_the_task(work: Work) -> None:
+    work.run("echo x > x && git add x && git commit -qm 'My work'")
+    assert inside(work, "log", "-1", "--format=%an <%ae> %cn") == {"Grace Bot <grace@example.org> Grace Bot"}
+
+
+def test_nothing_in_the_repository_belongs_to_another_user(work: Work) -> None:
+    assert work.run("find . ! -user 1000").strip() == b""
+
+
+def test_modes_links_and_odd_names_arrive_as_they_are(begin: Callable[..., Work], tmp_path: Path) -> None:
+    repository = sample(tmp_path / "project")
+    names = [
+        b"new\nline",
+        b'quo"te',
+        b"-dash",
+        b"\xff\xfe",
+        "bi\u202edi".encode(),
+        b"tab\tx",
+        b"back\\slash",
+        b" space ",
+    ]
+    for name in names:
+        repository.write(name, b"\x00\xff\r\n")
+    repository.write("run.sh", "#!/bin/sh\n").chmod(0o755)
+    (repository.path / "link").symlink_to("/etc/passwd")
+    (repository.path / "dangling").symlink_to("../../nowhere")
+    repository.commit()
+    work = begin(repository)
+    listed = work.run("find . -path ./.git -prune -o -printf '%y %m %P -> %l\\0'").split(b"\0")
+    for name in names:
+        assert b"f 644 " + name + b" -> " in listed
+    assert {b"f 755 run.sh -> ", b"l 777 link -> /etc/passwd", b"l 777 dangling -> ../../nowhere"} <= set(listed)
+    assert work.run("cat ./-dash") == b"\x00\xff\r\n"
+
+
+def test_line_endings_are_those_of_a_checkout(begin: Callable[..., Work], tmp_path: Path) -> None:
+    repository = sample(tmp_path / "project")
+    repository.write(".gitattributes", "*.bat text eol=crlf\n*.sh text eol=lf\n")
+    repository.write("a.bat", "one\r\ntwo\r\n")
+    repository.write("a.sh", "one\ntwo\n")
+    repository.commit()
+    work = begin(repository)
+    assert work.run("cat a.bat a.sh") == b"one\r\ntwo\r\none\ntwo\n"
+    assert inside(work, "status", "--porcelain") == set()
+
+
+def test_a_shallow_history_is_shallow_inside(begin: Callable[..., Work], tmp_path: Path) -> None:
+    project = sample(tmp_path / "project")
+    project.git("clone", "--quiet", "--depth=1", f"file://{project.path}", "../shallow")
+    work = begin(Repository.existing(tmp_path / "shallow"))
+    assert inside(work, "log", "--format=%s") == {"Document"}
+    assert inside(work, "fsck") == set()
+
+
+def test_a_sha256_repository_arrives(begin: Callable[..., Work], tmp_path: Path) -> None:
+    repository = Repository(tmp_path / "project", "--object-format=sha256")
+    repository.write("a", "1")
+    repository.commit()
+    assert inside(begin(repository), "rev-parse", "HEAD") == {repository.head}
+
+
+def test_a_large_history_streams_through(begin: Callable[..., Work], tmp_path: Path) -> None:
+    repository = sample(tmp_path / "project")
+    subprocess.run(
+        ["dd", "if=/dev/urandom", f"of={repository.path}/big", "bs=1M", "count=24", "status=none"], check=True
+    )
+    repository.commit()
+    work = begin(repository)
+    assert inside(work, "hash-object", "big") == {repository.git("rev-parse", "HEAD:big")}
+
+
+def test_a_second_repository_does_not_go_over_the_first(work: Work) -> None:
+    work.run("rm -rf .git && echo 'gitdir: /nowhere' > .git")
+    with pytest.raises(RepoError, match="in the sandbox failed"):
+        put(work.quarantine, work.sandbox, branch="claw/job-1", author=AUTHOR)
+
+
+@pytest.mark.parametrize("branch", ["a..b", "x.lock", ""])
+def test_a_name_that_git_refuses_is_no_branch_inside(branch: str, work: Work) -> None:
+    work.run("rm -rf .git")
+    with pytest.raises(RepoError):
+        put(work.quarantine, work.sandbox, branch=branch, author=AUTHOR)
+
+
+def test_what_setup_left_is_neither_seen_nor_taken(work: Work) -> None:
+    work.run(
+        "mkdir build 'odd *[x]' && touch build/a 'odd *[x]/b' ' c ' \"$(printf 'new\\nline')\" 'back\\slash' '!d' '#e'"
+    )
+    left = ignore_untracked(work.sandbox)
+    assert len(left) == 7
+    assert inside(work, "status", "--porcelain") == set()
+    work.run("rm .git/info/exclude; echo done > done.txt")
+    assert work.take(ignored=left).changed == ("done.txt",)
+
+
+def test_an_author_that_git_does_not_take_is_refused_before_the_work(work: Work) -> None:
+    work.run("rm -rf .git")
+    with pytest.raises(ConfigError, match=r"output\.author"):
+        put(work.quarantine, work.sandbox, branch="claw/job-1", author=Author(name="...", email="x"))

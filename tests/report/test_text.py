@@ -1,0 +1,121 @@
+"""The summary on the terminal: complete, narrow, and harmless."""
+
+from __future__ import annotations
+
+import io
+import os
+import pty
+from pathlib import Path
+
+import pytest
+
+from runner.report import print_summary, summary
+from runner.result import JobResult
+from tests.report.sample import HOSTILE, sample_events, sample_result
+
+FOLDER = Path("runs/fix-slugify-20260504-093000-a1b2")
+
+
+@pytest.fixture(scope="module")
+def result() -> JobResult:
+    return sample_result(sample_events())
+
+
+def test_it_says_how_the_job_ended_and_where_everything_is(result: JobResult) -> None:
+    text = summary(result, FOLDER)
+    for part in (
+        "SOLVED  fix-slugify: all 2 checks passed",
+        "claw/fix-slugify-20260504-093000-a1b2 (3c3c3c3c3c3c)",
+        "4 files, +18 -6",
+        "pass  pytest -q",
+        "31 of 60, 29 tool calls",
+        "3 denied",
+        "547.3k read (523.9k from the cache), 9.2k written",
+        "$0.3823 of $2.00  claude-sonnet-4-6",
+        "3 min 05 s",
+        "runs/fix-slugify-20260504-093000-a1b2/report.html",
+    ):
+        assert part in text
+
+
+@pytest.mark.parametrize("width", [40, 80, 100])
+def test_no_line_is_wider_than_asked(result: JobResult, width: int) -> None:
+    wide = result.model_copy(update={"reason": "word " * 100, "branch": "claw/" + "x" * 300})
+    assert max(map(len, summary(wide, FOLDER, width=width).splitlines())) <= width
+
+
+def test_it_is_plain_when_nobody_looks(result: JobResult) -> None:
+    stream = io.StringIO()
+    print_summary(result, FOLDER, stream)
+    assert "\x1b" not in stream.getvalue()
+    assert stream.getvalue() == summary(result, FOLDER)
+
+
+def test_it_is_coloured_on_a_terminal(result: JobResult, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    assert "\x1b[1;32mSOLVED" in _on_terminal(result)
+
+
+def test_no_color_is_respected(result: JobResult, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NO_COLOR", "1")
+    assert "\x1b" not in _on_terminal(result)
+
+
+def _on_terminal(result: JobResult) -> str:
+    master, slave = pty.openpty()
+    with os.fdopen(slave, "w") as terminal:
+        print_summary(result, FOLDER, terminal)
+        terminal.flush()
+        shown = os.read(master, 100_000).decode()
+    os.close(master)
+    return shown
+
+
+@pytest.mark.parametrize("colours", [True, False])
+@pytest.mark.parametrize("hostile", [*HOSTILE, "[bold red]markup[/] :skull: [link=x]y[/link]", "a\nb\rc"])
+def test_nothing_in_a_result_acts_on_the_terminal(result: JobResult, hostile: str, colours: bool) -> None:
+    strings = {name: hostile for name in ("job", "task", "reason", "branch", "model")}
+    check = result.checks[0].model_copy(update={"command": hostile})
+    denial = result.denials[0].model_copy(update={"tool": hostile, "subject": hostile})
+    lists = {"checks": (check,), "denials": (denial,), "notes": (hostile,), "tool_calls": {hostile: 1}}
+    diff = result.diff.model_copy(update={"paths": (hostile,)})
+    text = summary(result.model_copy(update=strings | lists | {"diff": diff}), FOLDER, colours=colours, width=100)
+    ours = {"\x1b[1;32m", "\x1b[0m", "\x1b[2m", "\x1b[32m", "\x1b[31m", "\x1b[33m", "\x1b[1m"} if colours else set()
+    for sequence in ours:
+        text = text.replace(sequence, "")
+    assert not set(text) & set("\x1b\x9b\x07\x08\x00\r\u202e\u2066\u200b")
+    if hostile.startswith("[bold"):
+        assert "[bold red]markup[/] :skull:" in text
+
+
+def test_what_is_many_is_counted_not_listed(result: JobResult) -> None:
+    paths = tuple(f"file{n}" for n in range(500))
+    many = {
+        "diff": result.diff.model_copy(update={"paths": paths}),
+        "checks": result.checks * 50,
+        "denials": tuple(result.denials[0].model_copy(update={"subject": str(n)}) for n in range(900)),
+        "tool_calls": {f"tool{n}": 1 for n in range(900)},
+        "notes": tuple(map(str, range(900))),
+    }
+    assert len(summary(result.model_copy(update=many), FOLDER).splitlines()) < 60
+    assert "and 492 more" in summary(result.model_copy(update=many), FOLDER)
+
+
+def test_it_says_where_work_without_a_branch_is(result: JobResult) -> None:
+    assert "none; the work is kept in patch.diff" in summary(result.model_copy(update={"branch": None}), FOLDER)
+    assert "a1b2 (3c3c3c3c3c3c) in work.bundle" in summary(result.model_copy(update={"bundle": "work.bundle"}), FOLDER)
+
+
+def test_an_unknown_cost_is_called_unknown(result: JobResult) -> None:
+    unknown = result.model_copy(update={"cost_usd": None, "cost_complete": False})
+    assert "unknown of $2.00" in summary(unknown, FOLDER)
+
+
+def test_a_job_that_came_to_nothing_has_a_summary_too(result: JobResult) -> None:
+    times = {"started_at": result.started_at, "ended_at": result.ended_at, "seconds": 0.01}
+    ending = {"outcome": "sandbox_error", "reason": "no engine answers", "exit_code": 21, "sandbox": None}
+    work = {"repo": ".", "base": "0" * 40, "branch": None, "commit": None, "model": "m", "cost_usd": None}
+    nothing = JobResult.model_validate({"job": "j", "task": "t"} | times | ending | work)
+    text = summary(nothing, FOLDER)
+    assert "SANDBOX ERROR  t: no engine answers" in text
+    assert "nothing changed" in text

@@ -1,0 +1,65 @@
+"""Nothing from a container acts on a terminal or hides in a text."""
+
+from __future__ import annotations
+
+import unicodedata
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from runner.report.visible import one_line, visible
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("plain\ttext\nand more", "plain\ttext\nand more"),
+        ("\x1b[1;31mred\x1b[0m", "red"),
+        ("\x1b]0;new title\x07after", "after"),
+        ("\x1b]8;;https://evil.invalid\x1b\\click\x1b]8;;\x1b\\", "click"),
+        ("\x1b]52;c;ZXZpbA==\x1b\\", ""),
+        ("\x1bP1$r0m\x1b\\x", "x"),
+        ("\x1bc\x1b7\x1b(B", ""),
+        ("\x9b31mred \x9d0;t\x9cx", "red x"),
+        ("\x1b[", "␛["),
+        ("\x1b]0;no end\nnext", "␛]0;no end\nnext"),
+        ("a\x00b\x08c\x7fd\x85e", "a␀b␈c␡d⟨U+0085⟩e"),
+        ("50%\r100%\r\ndone", "50%\n100%\ndone"),
+        ("access\u202egpj.exe", "access⟨U+202E⟩gpj.exe"),
+        ("zero\u200bwidth \ufeffbom so\u00adft", "zero⟨U+200B⟩width ⟨U+FEFF⟩bom so⟨U+00AD⟩ft"),
+        ("tags\U000e0041\U000e0042", "tags⟨U+E0041⟩⟨U+E0042⟩"),
+        ("line\u2028sep", "line⟨U+2028⟩sep"),
+        ("lone \ud800", "lone ⟨U+D800⟩"),
+        ("\u202e" * 5_000, "⟨5,000 invisible characters⟩"),
+        ("naïve Ünïcödé 漢字 שלום ✔️ 😀", "naïve Ünïcödé 漢字 שלום ✔️ 😀"),
+    ],
+)
+def test_text_is_shown_and_does_nothing(text: str, shown: str) -> None:
+    assert visible(text) == shown
+
+
+SIGNS = "\u0600\u0601\u0602\u0603\u0604\u0605\u06dd\u070f\u0890\u0891\u08e2\U000110bd\U000110cd"
+SIGNS += "".join(map(chr, range(0x13430, 0x13440)))
+"""Format characters by name that are seen: number signs of Arabic, Syriac and Kaithi, hieroglyph joiners."""
+
+
+@given(st.text(st.characters(), max_size=300))
+def test_no_control_or_format_character_comes_through(text: str) -> None:
+    left = [char for char in visible(text) if char not in "\t\n" + SIGNS]
+    assert not [char for char in left if unicodedata.category(char) in ("Cc", "Cf", "Cs", "Zl", "Zp")]
+
+
+@given(st.text(st.sampled_from("\x1b[]()P\\;0m\x07\x9b\x9da\n"), max_size=60))
+def test_no_escape_survives_however_it_is_nested(text: str) -> None:
+    assert not set(visible(text)) & set("\x1b\x9b\x9d\x07")
+
+
+def test_a_line_stays_one_line() -> None:
+    assert one_line(" a\r\nb\x0bc\u2028d \x1b[2J") == "a b␋c⟨U+2028⟩d"
+
+
+def test_long_hostile_text_is_shown_quickly() -> None:
+    """A pattern that tries again from every escape would take minutes for these."""
+    for part in ("\x1b]", "\x1b]a", "\x1bP" + "a" * 50, "\x1b[" + "1;" * 40, "\u202ea"):
+        visible(part * (1_000_000 // len(part)))
