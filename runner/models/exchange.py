@@ -72,7 +72,8 @@ class Exchange:
     def end(self) -> None:
         self.raw(b"0\r\n\r\n")
 
-    def break_off(self, trouble: Trouble) -> None:
+    def break_off(self, trouble: Trouble) -> bool:
+        """Whether the response was ended as HTTP has it, so that the connection can serve another request."""
         match trouble.then:
             case "cut":
                 pass
@@ -93,6 +94,8 @@ class Exchange:
             case "garbage":
                 self.send(b"event: content_block_delta\ndata: {\xff\xfe\n\n")
                 self.end()
+        # One that we would close all the same may be reused by the client before it sees that: a race.
+        return trouble.then in ("end", "error", "garbage")
 
 
 def receive(incoming: BinaryIO, connection: socket.socket, stopped: threading.Event) -> Exchange | None:

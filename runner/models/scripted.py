@@ -216,8 +216,7 @@ class ScriptedServer:
             exchange.end()
             return True
         exchange.send(b"".join(events[: trouble.after]))
-        exchange.break_off(trouble)
-        return False
+        return exchange.break_off(trouble)
 
     def _events(self, turn: Turn, number: int, request: ApiRequest) -> Iterator[bytes]:
         blocks = list(_blocks(turn, number))
