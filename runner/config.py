@@ -59,6 +59,8 @@ class Loaded(Generic[M]):
     path: Path
     sha256: str
     """Of the file's bytes; overrides are not in it."""
+    bases: tuple[Path, ...] = ()
+    """Other files that it is made of, if any."""
     where: Callable[[KeyPath], str] = field(repr=False, compare=False)
     """Where a key's value stands: `file:line:column`, or the flag that gave it."""
 
@@ -142,14 +144,16 @@ def _parse(document: Document, model: type[M]) -> M | None:
 
 
 def _by_key(error: ValidationError, document: Document) -> dict[KeyPath, list[ErrorDetails]]:
-    """pydantic's complaints by key. Of a union it makes several, each with the name of a type behind its path."""
+    """pydantic's complaints by key. Of a union it makes several, with the names of types within or behind the path."""
     found: dict[KeyPath, list[ErrorDetails]] = {}
     for detail in error.errors(include_url=False):
-        path = detail["loc"]
-        ends = range(len(path), -1, -1)
-        inner = next((end for end in ends if path[:end] in document.values), 0)
-        known = path if detail["type"] == "missing" else path[:inner]
-        found.setdefault(known, []).append(detail)
+        path: KeyPath = ()
+        for part in detail["loc"]:
+            if (*path, part) in document.values:
+                path = (*path, part)
+        if detail["type"] == "missing":
+            path = (*path, detail["loc"][-1])
+        found.setdefault(path, []).append(detail)
     return found
 
 

@@ -3,34 +3,48 @@
 from __future__ import annotations
 
 import secrets
-import time
-from collections.abc import Callable, Iterator
+import threading
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import Literal
 
+from runner.admission import admit
 from runner.agents import AGENTS, AgentEnd, Context
+from runner.agents.base import Approve, Clock
+from runner.approvals.base import Approver, Nobody
 from runner.config import Loaded
+from runner.egress import Fetcher, Gateway, Meter, host_ca_bundle
+from runner.enclosure import confinement_in_words, contain, enclosed
 from runner.errors import Cancelled, ChecksError, ConfigError, ModelError, RunnerError, SandboxError
+from runner.masking import Masker, check_maskable, masker
 from runner.models import Model
 from runner.policy import Policy
 from runner.repo import (
+    NOTHING_HIDDEN,
+    Hidden,
     Quarantine,
     Source,
     Taken,
+    brought_in,
     changed_protected,
     check_branch,
     deliver,
+    hide,
     ignore_untracked,
     locate,
     open_quarantine,
+    own_files,
     put,
     restore_protected,
     take,
+    untracked,
 )
+from runner.repo.masked_patch import masked_patch
 from runner.report import TRANSCRIPT, write_artifacts
 from runner.result import JobResult, Verdict, compute_result, judge
 from runner.sandbox import owner, profile
@@ -44,11 +58,14 @@ from runner.transcript import (
     BranchDelivered,
     BranchTaken,
     CheckRan,
+    Contained,
+    GateRan,
     JobEnded,
     JobStarted,
     SandboxOpened,
     SetupRan,
     Transcript,
+    of_kind,
     read,
 )
 
@@ -70,12 +87,24 @@ class Job:
     prompt: str
     branch: str
     message: str
+    secrets: Mapping[str, str] = field(default_factory=dict, repr=False)
+    """Variables of the host that commands see, by name."""
+    authorities: bytes | None = field(default=None, repr=False)
+    """What commands trust in place of the image's certificate authorities."""
 
 
-def resolve(task: Loaded[Task], policy: Loaded[Policy], *, runs: Path, include_uncommitted: bool = False) -> Job:
+def resolve(
+    task: Loaded[Task],
+    policy: Loaded[Policy],
+    *,
+    runs: Path,
+    include_uncommitted: bool = False,
+    variables: Mapping[str, str] = MappingProxyType({}),
+) -> Job:
     """A job of that task: named, its base pinned, its templates rendered. Makes no folder.
 
-    Raises ConfigError for what is wrong in the files, RepoError for a remote that does not answer.
+    Of `variables`, the host's, the policy names those that come in (`secrets`). Raises ConfigError for what is wrong in
+    the files or with a secret, RepoError for a remote that does not answer.
     """
     what, now = task.value, datetime.now(UTC)
     id = f"{what.name}-{now:%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
@@ -90,9 +119,23 @@ def resolve(task: Loaded[Task], policy: Loaded[Policy], *, runs: Path, include_u
         prompt=texts.prompt,
         branch=texts.branch,
         message=texts.commit_message,
+        secrets=_secrets(policy, variables),
+        authorities=host_ca_bundle(variables) if policy.value.egress.ca == "host" else None,
     )
     check_branch(source, job.branch)
     return job
+
+
+def _secrets(policy: Loaded[Policy], variables: Mapping[str, str]) -> dict[str, str]:
+    """The variables that the policy lets in, with their values. Raises ConfigError for one that is not there."""
+    found: dict[str, str] = {}
+    for number, name in enumerate(policy.value.secrets):
+        where = policy.where(("secrets", number))
+        if not (value := variables.get(name)):
+            raise ConfigError(f"{where}: secrets: {name} is not set here; export it, or take it out of the list")
+        check_maskable(name, value)
+        found[name] = value
+    return found
 
 
 @dataclass(kw_only=True, slots=True)
@@ -102,9 +145,14 @@ class _Run:
     job: Job
     engine: ContainerEngine
     model: Model
+    approver: Approver
+    approve: Approve
     record: Callable[[AnyEvent], None]
     transcript: Transcript
+    mask: Callable[[str], str]
+    meter: Meter
     events: list[AnyEvent] = field(default_factory=list)
+    hidden: Hidden = NOTHING_HIDDEN
     taken: Taken | None = None
     tampered: tuple[str, ...] = ()
     error: RunnerError | Cancelled | None = None
@@ -117,20 +165,37 @@ def run_job(
     model: Model,
     watch: Callable[[AnyEvent], None] = lambda event: None,
     mask: tuple[str, ...] = (),
+    approver: Approver | None = None,
+    approve: Approve = "none",
 ) -> JobResult:
     """Do the job and write all its artifacts into `job.folder`, which must not exist yet.
 
     However the job goes, this returns its result; what is raised is a bug of ours, or the disk's failure. `watch` sees
-    every event as it is recorded; the values in `mask` are kept out of the transcript. Raises ConfigError, before
-    anything is started, for a cost limit that cannot be kept.
+    every event as it is recorded; the values in `mask`, and of the job's secrets, are kept out of all that is written.
+    `approver` is asked what the policy, or `approve`, wants a person to decide: nobody, when it is None. Raises
+    ConfigError, before anything is started, for a cost limit that cannot be kept.
     """
     if job.task.value.limits.cost_usd is not None and model.price is None:
         raise ConfigError(
             f"limits.cost_usd: cannot be kept, because the price of {model.name} is unknown; leave it out"
         )
     job.folder.mkdir(parents=True)
-    with Transcript.open(job.folder / TRANSCRIPT, mask=mask) as transcript:
-        run = _begin(job, engine, model, transcript, watch)
+    values = (*mask, *job.secrets.values())
+    events: list[AnyEvent] = []
+    with Transcript.open(job.folder / TRANSCRIPT, mask=values) as transcript:
+        run = _Run(
+            job=job,
+            engine=engine,
+            model=model,
+            approver=approver or Nobody(),
+            approve=approve,
+            record=_recorder(transcript, events, watch),
+            transcript=transcript,
+            mask=masker(values),
+            meter=Meter(job.policy.value.egress.bytes),
+            events=events,
+        )
+        run.record(JobStarted(job=_facts(job, model)))
         try:
             with open_quarantine(job.source, folder=job.folder) as quarantine:
                 _work(run, quarantine)
@@ -141,23 +206,27 @@ def run_job(
             run.error = Cancelled()
         verdict = _judge(run)
         run.record(JobEnded(outcome=verdict.outcome, reason=verdict.reason, exit_code=verdict.exit_code))
-    events = read(job.folder / TRANSCRIPT)
-    result = compute_result(events, transcript_hash=transcript.hash)
+    recorded = read(job.folder / TRANSCRIPT)
+    result = compute_result(recorded, transcript_hash=transcript.hash)
     patch = run.taken.patch if run.taken else b""
-    return write_artifacts(job.folder, result, events, patch or b"")
+    found = any(one.kind == "secret" for ran in of_kind(recorded, GateRan) for one in ran.violations)
+    shown = masked_patch(patch or b"", Masker(values), holds_secret=found)
+    return write_artifacts(job.folder, result, recorded, shown)
 
 
-def _begin(
-    job: Job, engine: ContainerEngine, model: Model, transcript: Transcript, watch: Callable[[AnyEvent], None]
-) -> _Run:
+def _recorder(
+    transcript: Transcript, events: list[AnyEvent], watch: Callable[[AnyEvent], None]
+) -> Callable[[AnyEvent], None]:
+    """What appends an event; from any thread, for connections end while the agent works."""
+    lock = threading.RLock()
+
     def record(event: AnyEvent) -> None:
-        transcript.record(event)
-        run.events.append(event)
-        watch(event)
+        with lock:
+            transcript.record(event)
+            events.append(event)
+            watch(transcript.as_recorded(event))
 
-    run = _Run(job=job, engine=engine, model=model, record=record, transcript=transcript)
-    record(JobStarted(job=_facts(job, model)))
-    return run
+    return record
 
 
 def _facts(job: Job, model: Model) -> dict[str, object]:
@@ -184,16 +253,21 @@ def _facts(job: Job, model: Model) -> dict[str, object]:
 
 
 def _work(run: _Run, quarantine: Quarantine) -> None:
-    """Agent, branch, checks; and again while checks fail and repair rounds are left."""
-    task = run.job.task.value
+    """Agent, branch, gate, checks; and again while checks fail and repair rounds are left."""
+    task, policy = run.job.task.value, run.job.policy.value
+    run.hidden = hide(quarantine, policy)
     config = _sandbox_config(run)
-    with _sandbox(run, config, "agent") as sandbox:
+    with _sandbox(run, config, "agent") as (sandbox, gateway):
         left = _prepare(run, quarantine, sandbox)
-        agent, context = AGENTS[task.agent](), _context(run, sandbox)
+        tracked = brought_in(quarantine, run.hidden)
+        held = contain(sandbox, policy, tracked=tracked, left=_made(run, sandbox), outside=run.hidden.paths)
+        run.record(held)
+        gateway.phase = "agent"
+        agent, context = AGENTS[task.agent](), _context(run, sandbox, gateway, held)
         end = _tried(run, partial(agent.run, context))
         for round in range(task.checks.repair_rounds + 1):
             _take(run, quarantine, sandbox, left)
-            failed = _check(run, quarantine, config, round)
+            failed = _check(run, quarantine, config, round) if _admitted(run, quarantine) else []
             if not failed or end is None or end.reason != "done" or round == task.checks.repair_rounds:
                 return
             end = _tried(run, partial(agent.resume, context, _feedback(failed)))
@@ -215,20 +289,37 @@ def _sandbox_config(run: _Run) -> SandboxConfig:
 
 
 @contextmanager
-def _sandbox(run: _Run, config: SandboxConfig, purpose: Literal["agent", "checks"]) -> Iterator[Sandbox]:
-    with run.engine.open_sandbox(config) as sandbox:
+def _sandbox(
+    run: _Run, config: SandboxConfig, purpose: Literal["agent", "checks"]
+) -> Iterator[tuple[Sandbox, Gateway]]:
+    """An open sandbox, its commands in the phase of setup."""
+    with enclosed(
+        run.engine,
+        config,
+        run.job.policy.value,
+        record=run.record,
+        meter=run.meter,
+        secrets=run.job.secrets,
+        authorities=run.job.authorities,
+    ) as (sandbox, gateway):
         run.record(SandboxOpened(purpose=purpose, report=asdict(sandbox.report)))
-        yield sandbox
+        yield sandbox, gateway
 
 
 def _prepare(run: _Run, quarantine: Quarantine, sandbox: Sandbox) -> tuple[bytes, ...]:
     """Repository and setup; returns the untracked paths that setup left, which are not the agent's work."""
     task = run.job.task.value
-    put(quarantine, sandbox, branch=run.job.branch, author=task.output.author)
+    put(quarantine, sandbox, branch=run.job.branch, author=task.output.author, hidden=run.hidden)
     if not task.setup:
         return ()
     _setup(run, sandbox)
     return ignore_untracked(sandbox)
+
+
+def _made(run: _Run, sandbox: Sandbox) -> tuple[str, ...]:
+    """Files that setup made, where the policy has rules that could be about them."""
+    rules = (*run.job.policy.value.deny, *run.job.policy.value.allow)
+    return untracked(sandbox) if run.job.task.value.setup and rules else ()
 
 
 def _setup(run: _Run, sandbox: Sandbox) -> None:
@@ -241,16 +332,24 @@ def _setup(run: _Run, sandbox: Sandbox) -> None:
             raise SandboxError(f"setup: {command!r} {how}; its last line: {(output.splitlines() or [''])[-1][:200]}")
 
 
-def _context(run: _Run, sandbox: Sandbox) -> Context:
-    task = run.job.task.value
+def _context(run: _Run, sandbox: Sandbox, gateway: Gateway, held: Contained) -> Context:
+    task, policy = run.job.task.value, run.job.policy.value
     return Context(
         prompt=run.job.prompt.rstrip() + _protected_note(task),
         sandbox=sandbox,
         model=run.model,
-        policy=run.job.policy.value,
+        policy=policy,
         limits=task.limits,
         max_tokens=task.max_tokens,
-        deadline=time.monotonic() + task.limits.seconds,
+        clock=Clock(task.limits.seconds),
+        approver=run.approver,
+        approve=run.approve,
+        mask=run.mask,
+        fetch=Fetcher(policy, run.record),
+        confinement=confinement_in_words(held),
+        notices=gateway.refusals_since,
+        job=run.job.id,
+        events=run.events,
         record=run.record,
     )
 
@@ -283,7 +382,14 @@ def _take(run: _Run, quarantine: Quarantine, sandbox: Sandbox, left: tuple[bytes
         "Agent-Policy-SHA256": run.job.policy.sha256,
     }
     taken = take(
-        quarantine, sandbox, author=task.output.author, message=run.job.message, trailers=trailers, ignored=left
+        quarantine,
+        sandbox,
+        author=task.output.author,
+        message=run.job.message,
+        trailers=trailers,
+        ignored=left,
+        hidden=run.hidden,
+        mask=run.mask,
     )
     run.taken = taken
     run.tampered = changed_protected(quarantine, taken, task.checks.protect)
@@ -302,6 +408,27 @@ def _take(run: _Run, quarantine: Quarantine, sandbox: Sandbox, left: tuple[bytes
     )
 
 
+def _admitted(run: _Run, quarantine: Quarantine) -> bool:
+    """Whether the gate lets the diff pass; nothing changed always does."""
+    job, taken = run.job, run.taken
+    assert taken is not None
+    if taken.commit is None:
+        return True
+    ran = admit(
+        quarantine,
+        taken,
+        job.policy.value,
+        job=job.id,
+        events=run.events,
+        approver=run.approver,
+        record=run.record,
+        secrets=tuple(job.secrets.values()),
+        mask=run.mask,
+        own_files=own_files(job.source, (job.task.path, job.policy.path, *job.policy.bases)),
+    )
+    return not ran.violations
+
+
 def _check(run: _Run, quarantine: Quarantine, config: SandboxConfig, round: int) -> list[CheckRan]:
     """Run the checks on what came out, in a sandbox of their own; returns those that failed."""
     task, taken = run.job.task.value, run.taken
@@ -310,9 +437,11 @@ def _check(run: _Run, quarantine: Quarantine, config: SandboxConfig, round: int)
         return []
     commit = restore_protected(quarantine, taken, task.checks.protect)
     try:
-        with _sandbox(run, config, "checks") as sandbox:
-            put(quarantine, sandbox, branch=run.job.branch, author=task.output.author, commit=commit)
+        with _sandbox(run, config, "checks") as (sandbox, gateway):
+            author = task.output.author
+            put(quarantine, sandbox, branch=run.job.branch, author=author, commit=commit, hidden=run.hidden)
             _setup(run, sandbox)
+            gateway.phase = "checks"
             ran = [
                 _one_check(run, sandbox, command, round, number) for number, command in enumerate(task.checks.run, 1)
             ]

@@ -15,7 +15,6 @@ import hashlib
 import json
 import math
 import os
-import re
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import UTC, datetime
@@ -23,12 +22,12 @@ from decimal import Decimal
 from functools import cache
 from pathlib import Path
 from types import TracebackType
-from typing import Annotated, Any, Literal, NamedTuple, Self, TypeVar, get_origin
-from urllib.parse import quote
+from typing import Annotated, Any, Literal, NamedTuple, Self, TypeVar, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from runner.errors import ConfigError, Outcome
+from runner.masking import masker, valid_text
 from runner.messages import Reply, Retried, ToolUse, Usage
 
 FORMAT_VERSION = 1
@@ -109,10 +108,100 @@ class ToolDecided(Event):
     turn: int
     call: ToolUse
     allowed: bool
+    """After a person's answer, where one was asked."""
+    verdict: Literal["allow", "ask", "deny"] | None = None
+    """The policy's own word."""
+    approval: str | None = None
+    """Id of the approval that settled it."""
+    unjudged: bool = False
+    """The policy could not understand all of it, and let it run: a blacklist does."""
+    subjects: tuple[str, ...] = ()
+    """What was judged, as rules would name it: `Bash(git status)`, `Read(/workspace/repo/a.py)`."""
     rule: str | None
     where: str | None
     """file:line of the rule."""
     reason: str
+
+
+class ApprovalAsked(Event):
+    """A person was asked. The job waits until it is answered, or the time is over."""
+
+    type: Literal["approval_asked"] = "approval_asked"
+    id: str
+    turn: int
+    call: str
+    """As rules would name it: `Bash(pip install x)`."""
+    rule: str | None
+    where: str | None
+    reason: str
+    expires_seconds: float
+
+
+class ApprovalAnswered(Event):
+    type: Literal["approval_answered"] = "approval_answered"
+    id: str
+    allowed: bool
+    scope: Literal["once", "job"]
+    by: str
+    """Who: `terminal`, the name of the user who ran `claw-runner approvals`, or `timeout`."""
+    reason: str = ""
+    seconds: float
+    """From the question to the answer."""
+
+
+class EgressTried(Event):
+    """A command's connection through the proxy ended, or was refused."""
+
+    type: Literal["egress_tried"] = "egress_tried"
+    phase: Literal["setup", "agent", "checks"]
+    host: str
+    port: int
+    address: str | None
+    """That the runner connected to; None when it did not."""
+    allowed: bool
+    rule: str | None
+    reason: str
+    bytes_sent: int = 0
+    """From the container."""
+    bytes_received: int = 0
+    seconds: float = 0.0
+
+
+class Contained(Event):
+    """What was done, before the agent began, so that the kernel holds the policy's path rules."""
+
+    type: Literal["contained"] = "contained"
+    landlock: bool
+    """False: not applied, which the policy lets be."""
+    writable: tuple[str, ...] = ()
+    """Folders that commands may write to, in the repository."""
+    hidden: tuple[str, ...] = ()
+    """Paths of the repository that were not brought in."""
+    kept: tuple[str, ...] = ()
+    """Paths that belong to another user inside, so that commands cannot change (or read) them."""
+    uncontained: tuple[str, ...] = ()
+    """Rules that the tools keep to, and commands are not held to."""
+
+
+class Violation(BaseModel):
+    """One thing in a diff that the gate refuses."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    kind: Literal["path", "protected", "files", "bytes", "binary", "symlink", "mode", "submodule", "secret"]
+    path: str = ""
+    rule: str | None = None
+    where: str | None = None
+    reason: str
+
+
+class GateRan(Event):
+    """The diff was judged before it could become a branch."""
+
+    type: Literal["gate_ran"] = "gate_ran"
+    violations: tuple[Violation, ...]
+    """Empty: it passed."""
+    seconds: float = 0.0
 
 
 class ToolRan(Event):
@@ -196,6 +285,11 @@ AnyEvent = Annotated[
     | ModelFailed
     | ToolDecided
     | ToolRan
+    | ApprovalAsked
+    | ApprovalAnswered
+    | EgressTried
+    | Contained
+    | GateRan
     | AgentEnded
     | BranchTaken
     | CheckRan
@@ -264,6 +358,10 @@ class Transcript:
             if isinstance(event, ModelReplied | JobEnded):
                 os.fsync(self._file)
 
+    def as_recorded(self, event: AnyEvent) -> AnyEvent:
+        """The event as the file has it: every secret masked."""
+        return _ANY_EVENT.validate_python(_plain(event, self._mask))
+
     def _line(self, event: Event) -> bytes:
         now = datetime.now(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
         fields = _plain(event, self._mask) | {"seq": self._last.seq + 1, "time": now, "prev": self._last.hash}
@@ -304,43 +402,6 @@ def _sha256(line: bytes) -> str:
     return hashlib.sha256(line).hexdigest()
 
 
-SHORTEST_SECRET = 4
-"""Characters. Shorter values are in every text; hiding them hides nothing."""
-MASK = "***"
-
-
-def masker(secrets: tuple[str, ...]) -> Callable[[str], str]:
-    """A function that puts `***` for each secret in a text, also where it stands escaped for JSON or a URL.
-
-    Of a secret of several lines each line is hidden too. Values under four characters are left alone.
-    """
-    parts = {part for secret in secrets for part in (secret, *secret.splitlines())}
-    forms = {form for part in parts if len(part.strip()) >= SHORTEST_SECRET for form in _written_forms(part)}
-    if not forms:
-        return str
-    pattern = re.compile("|".join(re.escape(form) for form in sorted(forms, key=len, reverse=True)))
-    return lambda text: pattern.sub(MASK, text)
-
-
-def _written_forms(secret: str) -> Iterator[str]:
-    """A secret as it stands in plain text, in JSON, in JSON within JSON, and in a URL."""
-    yield secret
-    for ascii_only in (True, False):
-        once = json.dumps(secret, ensure_ascii=ascii_only)[1:-1]
-        yield once
-        yield json.dumps(once)[1:-1]
-    yield quote(valid_text(secret), safe="")
-
-
-def valid_text(text: str) -> str:
-    """The text with each lone surrogate (what Python makes of bytes that are not UTF-8) as U+FFFD."""
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
-    return text
-
-
 DEEPEST = 64
 """Levels of nesting that are kept. A model's arguments may be nested deeper than any JSON reader goes."""
 
@@ -372,7 +433,13 @@ def _plain(value: Any, mask: Callable[[str], str], depth: int = 0) -> Any:
 @cache
 def _fields(model: type[BaseModel]) -> tuple[tuple[str, bool], ...]:
     """Names of a model's fields, and whether each holds one of the format's own words (`type`, `outcome` …)."""
-    return tuple((name, get_origin(field.annotation) is Literal) for name, field in model.model_fields.items())
+    return tuple((name, _is_word(field.annotation)) for name, field in model.model_fields.items())
+
+
+def _is_word(annotation: Any) -> bool:
+    """Whether it is a Literal, or that or None."""
+    kinds = [part for part in get_args(annotation) if part is not type(None)]
+    return get_origin(annotation) is Literal or [get_origin(kind) for kind in kinds] == [Literal]
 
 
 LONGEST_LINE = 256_000_000

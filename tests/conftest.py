@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import signal
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from functools import cache
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from runner.errors import EngineUnavailable
 from runner.policy.schema import Container
@@ -25,6 +27,15 @@ from runner.sandbox.image import ImageRef, ensure_image, ensure_toolbox
 from tests import images
 
 _OPEN = ExitStack()
+# How long an example takes says more of the machine and what else runs on it than of the code. Where a change is judged
+# by the tests, the same examples are tried each time; new ones are looked for everywhere else.
+settings.register_profile(
+    "patient",
+    deadline=None,
+    derandomize=bool(os.environ.get("CI")),
+    suppress_health_check=[HealthCheck.too_slow],
+)
+settings.load_profile("patient")
 
 
 @cache
@@ -41,12 +52,22 @@ def _engines() -> dict[str, ContainerEngine]:
 
 
 def pytest_configure() -> None:
+    # Who starts the tests in the background of a script has them ignore SIGINT, and their children would inherit that.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     if os.environ.get("CLAW_REQUIRE_ENGINES"):
         _engines()
 
 
 def pytest_sessionfinish() -> None:
     _OPEN.close()
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """The rates that tests have measured; what workers print is lost."""
+    for report in (*terminalreporter.stats.get("passed", ()), *terminalreporter.stats.get("failed", ())):
+        for name, value in report.user_properties:
+            if name == "rate":
+                terminalreporter.write_line(str(value))
 
 
 def pytest_report_header() -> str:

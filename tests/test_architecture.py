@@ -17,7 +17,15 @@ PACKAGE = Path(runner.__file__).parent
 
 # From the bottom up. A module may import modules of its own layer and of the layers below it.
 LAYERS: tuple[tuple[str, ...], ...] = (
-    ("runner", "runner.artifacts", "runner.errors", "runner.scratch", "runner.shipped", "runner.toolbox"),
+    (
+        "runner",
+        "runner.artifacts",
+        "runner.errors",
+        "runner.masking",
+        "runner.scratch",
+        "runner.shipped",
+        "runner.toolbox",
+    ),
     (
         "runner.config",
         "runner.document",
@@ -28,9 +36,9 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "runner.template",
         "runner.transcript",
     ),
-    ("runner.models", "runner.repo", "runner.report", "runner.sandbox"),
+    ("runner.approvals", "runner.egress", "runner.models", "runner.repo", "runner.report", "runner.sandbox"),
     ("runner.agents", "runner.tools"),
-    ("runner.job",),
+    ("runner.admission", "runner.attack", "runner.enclosure", "runner.job"),
     ("runner.cli", "runner.__main__"),
 )
 # Imported when used: the module that is made for one provider's SDK, whose import costs over a second. Commands are

@@ -4,103 +4,20 @@ from __future__ import annotations
 
 import json
 import subprocess
-from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 import pytest
-import yaml
 
-from runner.config import load
 from runner.errors import Cancelled, ConfigError
-from runner.job import resolve, run_job
-from runner.models import RetryBudget, open_model
-from runner.models.script import Turn
-from runner.policy import Policy
 from runner.report import RESULT, TRANSCRIPT
 from runner.result import JobResult
 from runner.sandbox.container import ContainerEngine
-from runner.task import Task
 from runner.transcript import AnyEvent, ModelReplied, ToolRan, read
 from tests.agents.jobs import bash, fails, says
+from tests.full_jobs import CHECK, FIX, RunTask, job_folder, repository, run_task  # noqa: F401  fixtures
 from tests.repo.repositories import Repository
 
 pytestmark = pytest.mark.engine
-
-CHECK = "grep -q fixed code.txt"
-FIX = bash("echo fixed > code.txt && git commit -qam 'Fix the code'")
-SMALL: dict[str, Any] = {"memory": "256m", "disk": "64m", "tmp": "16m", "inodes": 10_000, "best_effort": []}
-
-RunTask = Callable[..., JobResult]
-
-
-@pytest.fixture
-def repository(tmp_path: Path) -> Repository:
-    repository = Repository(tmp_path / "repo")
-    repository.write("code.txt", "broken\n")
-    repository.write("tests/test.sh", "grep -q fixed code.txt\n")
-    repository.commit("first")
-    return repository
-
-
-@pytest.fixture
-def run_task(
-    engine: ContainerEngine, repository: Repository, tmp_path: Path, base_image: Any, toolbox_volume: str
-) -> RunTask:
-    """Runs a task whose model says `turns`; keys replace those of the task, `policy` those of the policy."""
-
-    def run(
-        turns: Sequence[Turn],
-        *,
-        policy: dict[str, Any] | None = None,
-        watch: Callable[[AnyEvent], None] = lambda event: None,
-        mask: tuple[str, ...] = (),
-        include_uncommitted: bool = False,
-        **keys: Any,
-    ) -> JobResult:
-        script = {"version": 1, "model": "claude-sonnet-4-6", "turns": [_written(turn) for turn in turns]}
-        (tmp_path / "script.yaml").write_text(yaml.safe_dump(script))
-        task = {
-            "version": 1,
-            "name": "fix",
-            "prompt": "Fix code.txt.",
-            "repo": {"url": str(repository.path), "base": "main"},
-            "model": "scripted:script.yaml",
-            "checks": {"run": [CHECK]},
-            "limits": {"seconds": 60, "retries": 2},
-        }
-        (tmp_path / "task.yaml").write_text(yaml.safe_dump(task | keys))
-        rules = {"version": 1, "mode": "blacklist", "container": SMALL}
-        (tmp_path / "policy.yaml").write_text(yaml.safe_dump(rules | (policy or {})))
-        return _run(tmp_path, engine, watch, mask, include_uncommitted)
-
-    return run
-
-
-def _run(
-    folder: Path,
-    engine: ContainerEngine,
-    watch: Callable[[AnyEvent], None],
-    mask: tuple[str, ...],
-    include_uncommitted: bool,
-) -> JobResult:
-    task, policy = load(folder / "task.yaml", Task), load(folder / "policy.yaml", Policy)
-    job = resolve(task, policy, runs=folder / "runs", include_uncommitted=include_uncommitted)
-    budget = RetryBudget.of(task.value.limits)
-    model = open_model(task.value.model, folder=folder, variables={}, budget=budget)
-    try:
-        return run_job(job, engine=engine, model=model, watch=watch, mask=mask)
-    finally:
-        model.close()
-
-
-def _written(turn: Turn) -> dict[str, Any]:
-    return turn.model_dump(mode="json", exclude_defaults=True)
-
-
-def _folder(tmp_path: Path, result: JobResult) -> Path:
-    return tmp_path / "runs" / result.job
-
 
 # -- what comes out
 
@@ -135,7 +52,7 @@ def test_the_transcript_hash_in_the_commit_is_in_the_chain(
     shown = repository.git(
         "log", "-1", "--format=%(trailers:key=Agent-Transcript-SHA256,valueonly)", str(result.branch)
     )
-    assert shown in {event.prev for event in read(_folder(tmp_path, result) / TRANSCRIPT)}
+    assert shown in {event.prev for event in read(job_folder(tmp_path, result) / TRANSCRIPT)}
 
 
 def test_uncommitted_work_is_committed_by_the_runner(run_task: RunTask, repository: Repository) -> None:
@@ -151,13 +68,13 @@ def test_uncommitted_work_is_committed_by_the_runner(run_task: RunTask, reposito
 def test_the_patch_applied_to_base_gives_the_branch(run_task: RunTask, repository: Repository, tmp_path: Path) -> None:
     result = run_task([FIX, says("Done.")])
     repository.git("checkout", "-q", "--detach", result.base)
-    repository.git("apply", "--index", str(_folder(tmp_path, result) / "patch.diff"))
+    repository.git("apply", "--index", str(job_folder(tmp_path, result) / "patch.diff"))
     assert repository.git("write-tree") == repository.git("rev-parse", f"{result.branch}^{{tree}}")
 
 
 def test_every_artifact_is_there_and_has_its_hash(run_task: RunTask, tmp_path: Path) -> None:
     result = run_task([FIX, says("Done.")])
-    folder = _folder(tmp_path, result)
+    folder = job_folder(tmp_path, result)
     assert {"transcript.jsonl", "patch.diff", "cost.json", "report.html"} <= {item.path for item in result.artifacts}
     assert {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()} == {
         item.path for item in result.artifacts
@@ -246,7 +163,7 @@ def test_touching_protected_paths_is_tampering(run_task: RunTask, repository: Re
 def test_a_dead_provider_is_not_the_agents_failure(run_task: RunTask, tmp_path: Path) -> None:
     result = run_task([bash("echo half > code.txt"), *[fails(status=500)] * 9], limits={"retries": 0, "seconds": 60})
     assert (result.outcome, result.exit_code, result.branch) == ("provider_error", 20, None)
-    assert b"half" in (_folder(tmp_path, result) / "patch.diff").read_bytes(), "what was done is lost"
+    assert b"half" in (job_folder(tmp_path, result) / "patch.diff").read_bytes(), "what was done is lost"
 
 
 def test_a_failing_setup_is_the_sandboxs(run_task: RunTask) -> None:
@@ -265,14 +182,9 @@ def test_a_missing_image_is_named(run_task: RunTask) -> None:
     assert (result.outcome, "no-such-image" in result.reason) == ("sandbox_error", True)
 
 
-def test_an_unknown_price_refuses_a_cost_limit(run_task: RunTask, tmp_path: Path, engine: ContainerEngine) -> None:
-    run_task([says("Nothing to do.")])
-    script = tmp_path / "script.yaml"
-    script.write_text(script.read_text().replace("claude-sonnet-4-6", "nobody-knows"))
-    task = tmp_path / "task.yaml"
-    task.write_text(yaml.safe_dump(yaml.safe_load(task.read_text()) | {"limits": {"cost_usd": 1}}))
-    with pytest.raises(ConfigError, match="limits.cost_usd"):
-        _run(tmp_path, engine, lambda event: None, (), False)
+def test_an_unknown_price_refuses_a_cost_limit(run_task: RunTask) -> None:
+    with pytest.raises(ConfigError, match=r"limits\.cost_usd"):
+        run_task([says("Done.")], answers_as="nobody-knows", limits={"cost_usd": 1})
 
 
 def test_cancelling_gives_a_result(run_task: RunTask) -> None:
@@ -305,7 +217,9 @@ def test_nothing_but_the_history_of_base_goes_in(run_task: RunTask, repository: 
     secret.unlink(missing_ok=True)
     look = f"git cat-file -e {future} && echo THERE; git for-each-ref; git log --all --oneline; git reflog"
     result = run_task([bash(look), says("Done.")])
-    seen = next(event.content for event in read(_folder(tmp_path, result) / TRANSCRIPT) if isinstance(event, ToolRan))
+    seen = next(
+        event.content for event in read(job_folder(tmp_path, result) / TRANSCRIPT) if isinstance(event, ToolRan)
+    )
     assert "THERE" not in seen
     assert "later" not in seen
     assert "future" not in seen
@@ -323,7 +237,7 @@ def test_a_bundle_comes_out_where_there_is_no_repository_to_write_to(
     repository.git("bundle", "create", "-q", str(bundle), "main")
     result = run_task([FIX, says("Done.")], repo={"url": str(bundle), "base": "main"})
     assert result.outcome == "solved"
-    out = _folder(tmp_path, result) / "branch.bundle"
+    out = job_folder(tmp_path, result) / "branch.bundle"
     repository.git("fetch", "-q", str(out), f"refs/heads/{result.branch}:refs/heads/from-bundle")
     assert repository.git("show", "from-bundle:code.txt") == "fixed"
 
@@ -333,7 +247,7 @@ def test_masked_values_are_in_no_file(run_task: RunTask, tmp_path: Path) -> None
     result = run_task(
         [bash(f"echo {canary} > code.txt; cat code.txt"), says(f"It is {canary}.")], mask=(canary,), checks={}
     )
-    folder = _folder(tmp_path, result)
+    folder = job_folder(tmp_path, result)
     files = [path for path in folder.rglob("*") if path.is_file() and path.name in (TRANSCRIPT, RESULT, "cost.json")]
     assert len(files) == 3
     assert not [path for path in files if canary in path.read_text()]
@@ -349,7 +263,7 @@ def test_nothing_of_a_job_is_left(run_task: RunTask, engine: ContainerEngine, tm
     filters = json.dumps({"label": [f"claw-runner.job={result.job}"]})
     listed = engine.api.get(f"/containers/json?all=true&filters={filters}")
     assert listed == []
-    assert not (_folder(tmp_path, result) / "quarantine").exists()
+    assert not (job_folder(tmp_path, result) / "quarantine").exists()
 
 
 def _state(repository: Repository) -> tuple[str, ...]:

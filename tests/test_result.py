@@ -26,19 +26,25 @@ from runner.transcript import (
     AgentEnded,
     AgentPrompted,
     AnyEvent,
+    ApprovalAnswered,
+    ApprovalAsked,
     BranchDelivered,
+    GateRan,
     JobEnded,
     JobStarted,
     ModelFailed,
     ModelReplied,
     SandboxOpened,
     ToolDecided,
+    Violation,
 )
 from tests.report.sample import (
     Clock,
     call,
     checked,
+    contained,
     decided,
+    guarded_events,
     job_facts,
     ran,
     replied,
@@ -46,6 +52,8 @@ from tests.report.sample import (
     sample_result,
     sandbox_report,
     taken,
+    tried,
+    violations,
 )
 
 DONE, TURNS = AgentEnded(reason="done"), AgentEnded(reason="limits.turns")
@@ -78,6 +86,48 @@ def test_2_tampering_counts_although_an_error_came_after_it() -> None:
     assert _outcome((DONE, CHANGED), tampered=("conftest.py",), error=ChecksError("no verdict")) == "tampered"
 
 
+REFUSED_BY_GATE, PASSED_GATE = GateRan(violations=violations()), GateRan(violations=())
+
+
+def test_3_what_the_gate_refuses_is_denied_although_the_checks_passed() -> None:
+    verdict = judge((DONE, CHANGED, REFUSED_BY_GATE, PASS), checks=CHECKS, expect_change=True)
+    reason = "the gate refused the diff: .github/workflows/ci.yml: CI workflows are protected; and 2 more violations"
+    assert verdict == ("denied", reason, 12)
+
+
+def test_3_the_rule_of_the_first_violation_is_named_with_its_place() -> None:
+    _, second, _ = violations()
+    verdict = judge((DONE, CHANGED, GateRan(violations=(second,))), checks=(), expect_change=True)
+    assert verdict.reason == (
+        "the gate refused the diff: docs/a.md: the policy denies it by Edit(docs/**) (policies/ci.yaml:12)"
+    )
+
+
+def test_3_a_violation_without_a_path_is_named_by_its_reason() -> None:
+    violation = Violation(kind="files", reason="1,200 files changed, 1,000 may")
+    verdict = judge((DONE, CHANGED, GateRan(violations=(violation,))), checks=(), expect_change=True)
+    assert verdict.reason == "the gate refused the diff: 1,200 files changed, 1,000 may"
+
+
+@pytest.mark.parametrize("error", [ChecksError("no verdict"), ModelError("down"), SandboxLost("gone")])
+def test_3_the_gate_counts_although_an_error_came_after_it(error: RunnerError) -> None:
+    assert _outcome((CHANGED, REFUSED_BY_GATE), error=error) == "denied"
+
+
+def test_3_the_last_judgement_of_the_gate_counts() -> None:
+    assert _outcome((CHANGED, REFUSED_BY_GATE, DONE, CHANGED, PASSED_GATE, PASS)) == "solved"
+    assert _outcome((CHANGED, PASSED_GATE, DONE, CHANGED, REFUSED_BY_GATE, PASS)) == "denied"
+
+
+def test_3_what_was_undone_again_is_not_held_against_the_job() -> None:
+    assert _outcome((CHANGED, REFUSED_BY_GATE, DONE, UNCHANGED)) == "no_change"
+
+
+def test_3_tampering_and_being_stopped_come_before_the_gate() -> None:
+    assert _outcome((CHANGED, REFUSED_BY_GATE), tampered=("tests/a.py",)) == "tampered"
+    assert _outcome((CHANGED, REFUSED_BY_GATE), error=Cancelled()) == "cancelled"
+
+
 @pytest.mark.parametrize(
     ("error", "outcome"),
     [
@@ -88,44 +138,44 @@ def test_2_tampering_counts_although_an_error_came_after_it() -> None:
     ],
 )
 @pytest.mark.parametrize("events", [(), (TURNS, CHANGED, FAIL), (DONE, CHANGED, PASS)])
-def test_3_an_error_of_ours_is_the_outcome(events: Sequence[AnyEvent], error: RunnerError, outcome: Outcome) -> None:
+def test_4_an_error_of_ours_is_the_outcome(events: Sequence[AnyEvent], error: RunnerError, outcome: Outcome) -> None:
     verdict = judge(events, checks=CHECKS, expect_change=True, error=error)
     assert verdict == (outcome, str(error), EXIT_CODES[outcome])
 
 
 @pytest.mark.parametrize("end", [DONE, TURNS, REFUSED, SILENT])
-def test_4_a_change_that_passes_its_checks_is_solved_however_the_agent_ended(end: AgentEnded) -> None:
+def test_5_a_change_that_passes_its_checks_is_solved_however_the_agent_ended(end: AgentEnded) -> None:
     verdict = judge((end, CHANGED, PASS), checks=CHECKS, expect_change=True)
     assert verdict.outcome == "solved"
     assert (end.reason in verdict.reason) == (end is not DONE)
 
 
-def test_4_a_change_that_passes_is_solved_although_the_model_failed_and_the_reason_says_so() -> None:
+def test_5_a_change_that_passes_is_solved_although_the_model_failed_and_the_reason_says_so() -> None:
     verdict = judge((CHANGED, PASS), checks=CHECKS, expect_change=True, error=ModelError("overloaded"))
     assert verdict.outcome == "solved"
     assert "overloaded" in verdict.reason
 
 
-def test_4_the_last_round_of_checks_decides() -> None:
+def test_5_the_last_round_of_checks_decides() -> None:
     rounds = (DONE, CHANGED, checked("a", 1, round=0), DONE, CHANGED, checked("a", 0, round=1))
     assert _outcome(rounds) == "solved"
 
 
-def test_4_an_answer_that_was_to_change_nothing_is_solved_when_the_checks_pass() -> None:
+def test_5_an_answer_that_was_to_change_nothing_is_solved_when_the_checks_pass() -> None:
     assert _outcome((DONE, UNCHANGED, PASS), expect_change=False) == "solved"
 
 
-def test_4_checks_that_passed_before_another_commit_do_not_count() -> None:
+def test_5_checks_that_passed_before_another_commit_do_not_count() -> None:
     assert _outcome((DONE, CHANGED, PASS, DONE, CHANGED)) == "checks_error"
 
 
 @pytest.mark.parametrize("events", [(), (CHANGED,), (CHANGED, FAIL), (UNCHANGED,), (UNCHANGED, PASS)])
-def test_5_a_failed_model_is_the_providers_error(events: Sequence[AnyEvent]) -> None:
+def test_6_a_failed_model_is_the_providers_error(events: Sequence[AnyEvent]) -> None:
     verdict = judge(events, checks=CHECKS, expect_change=True, error=ModelError("HTTP 529, 20 tries"))
     assert verdict == ("provider_error", "HTTP 529, 20 tries", 20)
 
 
-def test_5_a_change_without_checks_is_no_success_when_the_model_failed() -> None:
+def test_6_a_change_without_checks_is_no_success_when_the_model_failed() -> None:
     assert _outcome((CHANGED,), checks=(), error=ModelError("down")) == "provider_error"
 
 
@@ -134,17 +184,17 @@ def test_5_a_change_without_checks_is_no_success_when_the_model_failed() -> None
     ("events", "checks"),
     [((CHANGED,), ()), ((UNCHANGED,), ()), ((CHANGED, FAIL), CHECKS), ((UNCHANGED, PASS), CHECKS), ((DENIED,), ())],
 )
-def test_6_a_reached_limit_is_named(limit: str, events: Sequence[AnyEvent], checks: Sequence[str]) -> None:
+def test_7_a_reached_limit_is_named(limit: str, events: Sequence[AnyEvent], checks: Sequence[str]) -> None:
     verdict = judge((AgentEnded(reason=limit), *events), checks=checks, expect_change=True)
     assert (verdict.outcome, verdict.exit_code) == ("limit", 13)
     assert verdict.reason.startswith(f"{limit} reached; ")
 
 
-def test_6_an_answer_cut_off_by_a_limit_is_not_solved() -> None:
+def test_7_an_answer_cut_off_by_a_limit_is_not_solved() -> None:
     assert _outcome((TURNS, UNCHANGED, PASS), expect_change=False) == "limit"
 
 
-def test_6_the_reason_says_what_came_out_what_failed_and_what_was_denied() -> None:
+def test_7_the_reason_says_what_came_out_what_failed_and_what_was_denied() -> None:
     verdict = judge((DENIED, TURNS, CHANGED, FAIL), checks=CHECKS, expect_change=True)
     assert verdict.reason == "limits.turns reached; what was done so far came out; 1 check failed; 1 call was denied"
 
@@ -159,18 +209,18 @@ def test_6_the_reason_says_what_came_out_what_failed_and_what_was_denied() -> No
     ],
 )
 @pytest.mark.parametrize("end", [DONE, REFUSED, SILENT])
-def test_7_a_failed_check_is_unsolved_and_named(end: AgentEnded, check: AnyEvent, how: str) -> None:
+def test_8_a_failed_check_is_unsolved_and_named(end: AgentEnded, check: AnyEvent, how: str) -> None:
     verdict = judge((end, CHANGED, checked("ruff", 0), check), checks=("ruff", "pytest -q"), expect_change=True)
     assert verdict == ("unsolved", f"1 of 2 checks failed; first 'pytest -q': {how}", 10)
 
 
-def test_7_checks_that_were_never_run_give_no_verdict() -> None:
+def test_8_checks_that_were_never_run_give_no_verdict() -> None:
     verdict = judge((DONE, CHANGED, PASS), checks=("pytest -q", "ruff"), expect_change=True)
     assert verdict == ("checks_error", "1 of 2 checks gave no verdict", 22)
 
 
 @pytest.mark.parametrize("end", [DONE, REFUSED, SILENT])
-def test_8_a_change_without_checks_is_changed(end: AgentEnded) -> None:
+def test_9_a_change_without_checks_is_changed(end: AgentEnded) -> None:
     verdict = judge((end, CHANGED), checks=(), expect_change=True)
     assert (verdict.outcome, verdict.exit_code) == ("changed", 0)
     assert (end.reason in verdict.reason) == (end is not DONE)
@@ -178,18 +228,18 @@ def test_8_a_change_without_checks_is_changed(end: AgentEnded) -> None:
 
 @pytest.mark.parametrize("expect_change", [True, False])
 @pytest.mark.parametrize(("end", "word"), [(REFUSED, "refused"), (SILENT, "gave no answer")])
-def test_9_a_refusal_without_a_change_is_no_change(end: AgentEnded, word: str, expect_change: bool) -> None:
+def test_10_a_refusal_without_a_change_is_no_change(end: AgentEnded, word: str, expect_change: bool) -> None:
     verdict = judge((DENIED, end, UNCHANGED), checks=(), expect_change=expect_change)
     assert verdict == ("no_change", f"nothing changed: the model {word}; 1 call was denied", 11)
 
 
 @pytest.mark.parametrize("events", [(DONE, UNCHANGED), (DONE,), (DENIED, DONE, UNCHANGED)])
-def test_10_no_change_is_solved_when_none_was_expected(events: Sequence[AnyEvent]) -> None:
+def test_11_no_change_is_solved_when_none_was_expected(events: Sequence[AnyEvent]) -> None:
     verdict = judge(events, checks=(), expect_change=False)
     assert (verdict.outcome, verdict.exit_code) == ("solved", 0)
 
 
-def test_11_denied_calls_without_a_change_are_denied_and_the_first_is_named() -> None:
+def test_12_denied_calls_without_a_change_are_denied_and_the_first_is_named() -> None:
     verdict = judge((DENIED, DENIED, DONE, UNCHANGED), checks=CHECKS, expect_change=True)
     reason = (
         "nothing changed; 2 calls were denied; first Edit(/workspace/repo/a.py) by Bash(curl:*) (policies/ci.yaml:4)"
@@ -197,13 +247,21 @@ def test_11_denied_calls_without_a_change_are_denied_and_the_first_is_named() ->
     assert verdict == ("denied", reason, 12)
 
 
-def test_11_denied_calls_do_not_matter_when_the_work_was_done_all_the_same() -> None:
+def test_12_what_a_person_denied_is_named_before_what_a_rule_did() -> None:
+    asked = decided(4, call(4, "Bash", command="git push"), allowed=False)
+    asked = asked.model_copy(update={"approval": "fix-1/1", "reason": "a person is asked; ana denied it: not now"})
+    verdict = judge((DENIED, asked, DONE, UNCHANGED), checks=(), expect_change=True)
+    reason = "nothing changed; 2 calls were denied; first Bash(git push): a person is asked; ana denied it: not now"
+    assert verdict == ("denied", reason, 12)
+
+
+def test_12_denied_calls_do_not_matter_when_the_work_was_done_all_the_same() -> None:
     assert _outcome((DENIED, DONE, CHANGED, PASS)) == "solved"
     assert _outcome((DENIED, DONE, CHANGED), checks=()) == "changed"
 
 
 @pytest.mark.parametrize("events", [(DONE, UNCHANGED), (DONE,), (DONE, UNCHANGED, PASS)])
-def test_12_nothing_changed_is_no_change_even_when_the_checks_pass(events: Sequence[AnyEvent]) -> None:
+def test_13_nothing_changed_is_no_change_even_when_the_checks_pass(events: Sequence[AnyEvent]) -> None:
     assert judge(events, checks=CHECKS, expect_change=True) == ("no_change", "nothing changed", 11)
 
 
@@ -329,8 +387,112 @@ def test_a_clock_that_is_set_back_gives_no_negative_time() -> None:
     assert all(span.end >= span.start for span in spans(events))
 
 
+def test_waiting_for_a_person_is_a_part_of_the_agents_time_where_one_was_asked(result: JobResult) -> None:
+    assert "approvals" not in result.timings
+    asked = sample_result(guarded_events())
+    assert asked.timings["approvals"] == 653
+    assert asked.timings["agent"] > asked.timings["approvals"]
+
+
+def test_preparing_containment_and_setups_network_are_time_of_setup() -> None:
+    events = _finished(
+        SandboxOpened(purpose="agent", report=sandbox_report()),
+        tried("setup", "pypi.org"),
+        contained(),
+        AgentPrompted(text="task"),
+        tried("agent", "pypi.org"),
+        taken(),
+        PASSED_GATE,
+        SandboxOpened(purpose="checks", report={}),
+        tried("setup", "pypi.org"),
+        tried("checks", "pypi.org"),
+    )
+    phases = ["end", "sandbox", *["setup"] * 3, "agent", *["branch"] * 2, *["checks"] * 3, "end"]
+    assert [span.phase for span in spans(events)] == phases
+
+
+# --- what held the job
+
+
+@pytest.fixture(scope="module")
+def guarded() -> JobResult:
+    return sample_result(guarded_events())
+
+
+def test_approvals_say_what_was_asked_and_how_it_was_answered(guarded: JobResult) -> None:
+    approvals = guarded.approvals
+    assert (approvals.asked, approvals.allowed, approvals.denied) == (3, 1, 2)
+    first, second, third = approvals.questions
+    assert (first.id, first.turn, first.call) == ("bump-20260504-110000-c3d4/1", 1, "Bash(pip install -U requests)")
+    assert (first.rule, first.where) == ("Bash(pip install:*)", "policies/ci.yaml:9")
+    assert (first.allowed, first.scope, first.by, first.seconds, first.calls) == (True, "job", "ana", 41, 1)
+    assert (second.allowed, second.reason, second.calls) == (False, "not from there", 0)
+    assert third.by == "timeout"
+
+
+def test_a_denial_by_a_person_names_its_approval(guarded: JobResult) -> None:
+    assert [denial.approval for denial in guarded.denials] == [
+        "bump-20260504-110000-c3d4/2",
+        "bump-20260504-110000-c3d4/3",
+    ]
+
+
+def test_a_yes_for_the_job_counts_the_calls_that_it_let_through() -> None:
+    asked = ApprovalAsked(id="1", turn=1, call="x", rule=None, where=None, reason="", expires_seconds=1)
+    answered = ApprovalAnswered(id="1", allowed=True, scope="job", by="ana", seconds=1)
+    uses = [decided(turn, call(turn, "Bash", command="x")).model_copy(update={"approval": "1"}) for turn in (1, 2, 3)]
+    assert _result(asked, answered, *uses).approvals.questions[0].calls == 3
+
+
+def test_a_question_that_the_job_did_not_live_to_see_answered_has_no_answer() -> None:
+    asked = ApprovalAsked(id="1", turn=1, call="x", rule=None, where=None, reason="", expires_seconds=1)
+    approvals = _result(asked, outcome="cancelled", reason="x").approvals
+    assert (approvals.asked, approvals.allowed, approvals.denied) == (1, 0, 0)
+    assert (approvals.questions[0].allowed, approvals.questions[0].scope) == (None, None)
+
+
+def test_connections_are_summed_per_phase_host_and_port(guarded: JobResult) -> None:
+    uses = {(use.phase, use.host): use for use in guarded.egress}
+    assert list(uses) == [
+        ("setup", "pypi.org"),
+        ("setup", "files.pythonhosted.org"),
+        ("agent", "pypi.org"),
+        ("agent", "evil.example"),
+    ]
+    assert uses["setup", "pypi.org"].bytes_received == 1_250_000
+    refused = uses["agent", "evil.example"]
+    assert (refused.connections, refused.refused, refused.rule) == (0, 3, None)
+    assert refused.reason == "host is not in the policy's egress list"
+
+
+def test_what_ran_unread_is_listed_once() -> None:
+    uses = [decided(turn, call(turn, "Bash", command="eval $X")) for turn in (1, 2)]
+    marked = [use.model_copy(update={"unjudged": True, "subjects": ("Bash(eval $X)",)}) for use in uses]
+    assert _result(*marked, decided(3, call(3, "Bash", command="ls"))).unjudged == ("Bash(eval $X)",)
+
+
+def test_containment_is_what_was_done(guarded: JobResult) -> None:
+    assert guarded.contained is not None
+    assert (guarded.contained.landlock, guarded.contained.hidden) == (True, (".env",))
+    assert guarded.contained.uncontained == ("Read(**/*.pem)",)
+
+
+def test_the_gate_says_what_it_refused_or_that_it_let_pass(guarded: JobResult) -> None:
+    assert guarded.gate is not None
+    assert guarded.gate.violations == violations()
+    passed = _result(taken(), PASSED_GATE).gate
+    assert passed is not None
+    assert passed.violations == ()
+
+
+def test_what_did_not_happen_is_not_in_the_result(result: JobResult) -> None:
+    assert (result.approvals.asked, result.egress, result.contained, result.gate) == (0, (), None, None)
+
+
 def test_a_result_survives_its_json(result: JobResult) -> None:
     assert JobResult.model_validate_json(result.model_dump_json()) == result
+    guarded = sample_result(guarded_events())
+    assert JobResult.model_validate_json(guarded.model_dump_json()) == guarded
 
 
 def test_money_is_a_string_of_digits_in_json() -> None:

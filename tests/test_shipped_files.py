@@ -3,22 +3,31 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
+from functools import cache
 from pathlib import Path
 
 import pytest
 
+from runner.cli import main
 from runner.config import load
-from runner.policy import TOOLS, Call, Policy, can_ever_allow, decide
+from runner.policy import Call, Policy, Rule, can_ever_allow, decide, load_policy, parse_call, parse_rule
+from runner.policy.contain import may_write
+from runner.policy.paths import REPO
+from runner.repo import guarded
+from runner.repo.guarded import always_guarded
 from runner.shipped import shipped
 from runner.task import Task, texts
+from runner.tools import TOOLS
 
 ROOT = Path(__file__).parent.parent
 POLICIES = sorted(shipped("policies").glob("*.yaml"))
 TASKS = sorted(file for file in shipped("tasks").glob("*.yaml") if not file.stem.endswith(".replies"))
 
 
+@cache
 def _policy(name: str) -> Policy:
-    return load(shipped("policies") / f"{name}.yaml", Policy).value
+    return load_policy(shipped("policies") / f"{name}.yaml").value
 
 
 def _bash(policy: str, command: str) -> bool:
@@ -26,33 +35,28 @@ def _bash(policy: str, command: str) -> bool:
 
 
 def test_the_promised_files_are_there() -> None:
-    assert {"ci", "edit", "readonly"} <= {file.stem for file in POLICIES}
+    assert {"ci", "edit", "full-offline", "readonly"} == {file.stem for file in POLICIES}
     assert {"demo", "fix-bug", "refactor", "document"} <= {file.stem for file in TASKS}
 
 
 @pytest.mark.parametrize("file", POLICIES, ids=lambda file: file.stem)
 def test_a_policy_is_valid_a_whitelist_and_commented(file: Path) -> None:
-    policy = load(file, Policy).value
+    policy = load_policy(file).value
     assert policy.mode == "whitelist"
+    assert policy.tests
     assert file.read_text().startswith(f"# {file.stem}: ")
-    assert all(rule.where == f"{file}:{number}" for rule, number in _rules_with_lines(file, policy))
 
 
-def _rules_with_lines(file: Path, policy: Policy) -> list[tuple[object, int]]:
-    lines = file.read_text().splitlines()
-    return [
-        (
-            rule,
-            next(
-                n for n, line in enumerate(lines, 1) if line.strip().startswith(f"- {rule}") and _ends(line, str(rule))
-            ),
-        )
-        for rule in (*policy.allow, *policy.deny)
-    ]
+@pytest.mark.parametrize("file", POLICIES, ids=lambda file: file.stem)
+def test_every_rule_stands_where_it_says(file: Path) -> None:
+    policy = load_policy(file).value
+    for rule in (*policy.allow, *policy.ask, *policy.deny):
+        assert _line(rule).partition(" #")[0].strip() == f"- {rule}"
 
 
-def _ends(line: str, rule: str) -> bool:
-    return line.partition("#")[0].strip() == f"- {rule}"
+def _line(rule: Rule) -> str:
+    name, _, number = str(rule.where).rpartition(":")
+    return Path(name).read_text().splitlines()[int(number) - 1]
 
 
 @pytest.mark.parametrize("file", TASKS, ids=lambda file: file.stem)
@@ -64,7 +68,8 @@ def test_a_task_is_valid_commented_and_its_templates_render(file: Path) -> None:
     assert "job-1" in rendered.branch
 
 
-DOCUMENTS = [ROOT / "README.md", ROOT / "docs" / "policies.md"]
+# What scripted.md has examples of are replies of a model.
+DOCUMENTS = [ROOT / "README.md", *sorted(file for file in (ROOT / "docs").glob("*.md") if file.stem != "scripted")]
 EXAMPLES = [
     pytest.param(text, id=f"{file.name}-{number}")
     for file in DOCUMENTS
@@ -73,16 +78,32 @@ EXAMPLES = [
 
 
 @pytest.mark.parametrize("text", EXAMPLES)
-def test_an_example_in_the_documents_is_valid(tmp_path: Path, text: str) -> None:
-    (tmp_path / "example.yaml").write_text(text)
-    if "mode:" in text:
-        load(tmp_path / "example.yaml", Policy)
-    else:
-        texts(load(tmp_path / "example.yaml", Task), "job-1")
+def test_an_example_in_the_documents_is_valid_and_decides_as_it_says(
+    tmp_path: Path, text: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    example = tmp_path / "example.yaml"
+    example.write_text(text)
+    assert main(["check", str(example)]) == 0, capsys.readouterr().err
+    if "tests:" in text:
+        assert main(["policy", "test", str(example)]) == 0, capsys.readouterr().out
 
 
 def test_there_are_such_examples() -> None:
-    assert len(EXAMPLES) >= 2
+    files = Counter(str(example.id).rpartition("-")[0] for example in EXAMPLES)
+    assert files["README.md"] >= 1
+    assert files["policies.md"] >= 3
+
+
+def _rules_in_the_documents() -> list[str]:
+    """What stands in backquotes and looks like a rule."""
+    text = (ROOT / "docs" / "policies.md").read_text()
+    spans = [span for span in re.findall(r"`([^`\n]+)`", re.sub(r"```.*?```", "", text, flags=re.DOTALL))]
+    return [span for span in spans if re.fullmatch(r"(?!Tool)(@\w+|[A-Z]\w+)\(.+\)|mcp__\w.*", span)]
+
+
+@pytest.mark.parametrize("text", _rules_in_the_documents())
+def test_a_rule_in_the_documents_is_one(text: str) -> None:
+    parse_rule(text)
 
 
 def test_each_policy_allows_all_that_the_stricter_one_does() -> None:
@@ -92,11 +113,22 @@ def test_each_policy_allows_all_that_the_stricter_one_does() -> None:
 
 
 def test_the_tools_that_each_policy_offers() -> None:
-    offered = {
-        name: {tool for tool in TOOLS if can_ever_allow(_policy(name), tool)} for name in ("readonly", "edit", "ci")
-    }
+    offered = {file.stem: {tool for tool in TOOLS if can_ever_allow(_policy(file.stem), tool)} for file in POLICIES}
     assert offered["readonly"] == {"Bash", "BashOutput", "KillBash", "Read", "Glob", "Grep"}
-    assert offered["edit"] == offered["ci"] == set(TOOLS)
+    assert offered["edit"] == offered["ci"] == offered["full-offline"] == offered["readonly"] | {"Edit", "Write"}
+
+
+def test_full_offline_lets_any_command_run_and_nothing_reach_out() -> None:
+    for command in ("curl x | sh", "x=$(y); (eval $x)", "sudo -i", "a <<E\nb", "python3 -c 1 > /etc/x"):
+        assert _bash("full-offline", command)
+    egress = _policy("full-offline").egress
+    assert egress.setup == egress.agent == egress.checks == ()
+
+
+def test_ci_reaches_package_indexes_while_setting_up_and_nothing_later() -> None:
+    egress = _policy("ci").egress
+    assert [str(rule) for rule in egress.setup] == ["pypi.org", "files.pythonhosted.org", "registry.npmjs.org"]
+    assert egress.agent == egress.checks == ()
 
 
 LOOKS = [
@@ -160,9 +192,23 @@ LOOKS = [
     "git -C sub status",
     "git --no-pager log -3",
     "find . -name a -print",
+    "sh -c ls",
+    "env ls",
+    "xargs ls",
+    "timeout 5 ls",
+    "nohup ls",
+    "time ls",
+    "exec ls",
+    "A=1 ls",
+    "export A=1",
+    "cat <<< x",
+    "echo $((1))",
+    "[[ a ]]",
+    "cat < /etc/shadow",
+    "builtin cd",
 ]
-NOT_YET = {"wc -l $(ls)", "find src -type f | xargs_free || true", "git -C sub status", "git --no-pager log -3"}
-"""Of these; the first two are no plain looking, the others are git's own options before its command."""
+NOT_LOOKING = {"find src -type f | xargs_free || true"}
+"""Of these; nothing is known of the program."""
 
 CHANGES = [
     "rm -rf src",
@@ -226,19 +272,10 @@ CHANGES = [
     "for x in '-v a[$(id)]'; do [ $x ]; done",
     "for x in --output=a; do git diff $x; done",
     "python3 -c 1",
-    "sh -c ls",
     "bash",
-    "env ls",
-    "xargs ls",
-    "timeout 5 ls",
-    "nohup ls",
-    "time ls",
     "sudo ls",
     "eval ls",
-    "exec ls",
-    "A=1 ls",
     "PATH=/tmp ls",
-    "export A=1",
     "LD_PRELOAD=./x.so ls",
     "curl x",
     "wget x",
@@ -262,10 +299,7 @@ CHANGES = [
     "l?",
     "ls > $x",
     "cat <<E\n$(rm a)\nE",
-    "cat <<< x",
     "echo ${x@P}",
-    "echo $((1))",
-    "[[ a ]]",
     "case a in a) rm b;; esac",
     "for PATH in /tmp; do ls; done",
     "for f in a; do rm $f; done",
@@ -291,10 +325,8 @@ CHANGES = [
     "ls >& out",
     "ls 2> out",
     "ls >| out",
-    "cat < /etc/shadow",
     "ls &>/dev/null rm a",
     "command rm a",
-    "builtin cd",
     "command -v ls; rm a",
     "awk 'BEGIN{system(\"id\")}'",
     "perl -e 1",
@@ -311,7 +343,7 @@ CHANGES = [
 @pytest.mark.parametrize("command", LOOKS)
 def test_looking_is_allowed_by_every_policy(command: str) -> None:
     for policy in ("readonly", "edit", "ci"):
-        assert _bash(policy, command) is (command not in NOT_YET), policy
+        assert _bash(policy, command) is (command not in NOT_LOOKING), policy
 
 
 @pytest.mark.parametrize("command", CHANGES)
@@ -387,6 +419,13 @@ EVERYDAY = [
     "python -m unittest discover -s tests",
     "echo done",
     "git diff --name-only | sort | uniq",
+    "env make",
+    "A=1 pytest",
+    "timeout 60 pytest",
+    "pytest > log",
+    "cat <<'E' > a\nE",
+    "xargs rm",
+    "sh -c 'make'",
 ]
 NOT_UNDER_CI = {"sed -i.bak 's/a/b/' x"}
 """The rule names -i, and -i.bak is another word."""
@@ -404,16 +443,9 @@ NEVER_UNDER_CI = [
     "wget x",
     "ssh x",
     "docker run x",
-    "env make",
-    "A=1 pytest",
-    "timeout 60 pytest",
     "echo x > .github/workflows/ci.yml",
-    "pytest > log",
-    "cat <<'E' > a\nE",
     "find . -name '*.pyc' -delete",
-    "xargs rm",
     "bash script.sh",
-    "sh -c 'make'",
     "eval make",
     "kill 1",
     "mount",
@@ -473,10 +505,6 @@ def test_edit_does_not_build_or_remove(command: str) -> None:
 
 
 PROTECTED = [
-    ".git",
-    ".git/config",
-    "sub/.git/config",
-    ".git/hooks/pre-commit",
     ".github/workflows/ci.yml",
     ".github/CODEOWNERS",
     "CODEOWNERS",
@@ -495,9 +523,28 @@ PROTECTED = [
 
 @pytest.mark.parametrize("path", PROTECTED)
 @pytest.mark.parametrize("policy", ["edit", "ci"])
-def test_what_runs_outside_the_job_cannot_be_edited(policy: str, path: str) -> None:
+def test_what_runs_outside_the_job_is_denied_to_tools_and_commands(policy: str, path: str) -> None:
     for tool in ("Edit", "Write"):
-        assert not decide(_policy(policy), Call(tool=tool, subject=f"/workspace/repo/{path}")).allowed
+        assert not decide(_policy(policy), parse_call(f"{tool}({path})")).allowed
+    assert may_write(_policy(policy), f"{REPO}/{path}").verdict == "deny"
+
+
+@pytest.mark.parametrize("path", PROTECTED)
+def test_what_they_deny_for_that_reason_the_gate_protects_under_any_policy(path: str) -> None:
+    assert any(pattern.covers(path.lower()) for pattern in always_guarded())
+
+
+def test_gitignore_can_be_changed() -> None:
+    for policy in ("edit", "ci", "full-offline"):
+        assert may_write(_policy(policy), f"{REPO}/.gitignore").allowed
+        assert _policy(policy).gate.allow == (".gitignore",)
+
+
+def test_the_documents_name_every_path_that_is_always_protected() -> None:
+    named = set(re.findall(r"`([^`\n]+)`", (ROOT / "docs" / "policies.md").read_text()))
+    for pattern in (*guarded.CONTINUOUS_INTEGRATION, *guarded.GIT, *guarded.HOOKS, *guarded.AGENTS_AND_EDITORS):
+        name = pattern.removeprefix("**/").removesuffix("/**")
+        assert set(name.split("/")) <= named, pattern
 
 
 @pytest.mark.parametrize(
@@ -508,9 +555,11 @@ def test_what_runs_outside_the_job_cannot_be_edited(policy: str, path: str) -> N
         ("deploy/.env", False),
         (".env", False),
         (".env.example", True),
-        ("keys/a.pem", False),
-        ("id_rsa", False),
+        ("tests/certificates/a.pem", True),
+        ("keys/id_rsa", False),
         ("id_rsa.pub", False),
+        ("id_ed25519", False),
+        ("sub/.netrc", False),
     ],
 )
 def test_secrets_in_the_repository_are_not_read(path: str, readable: bool) -> None:
@@ -518,9 +567,8 @@ def test_secrets_in_the_repository_are_not_read(path: str, readable: bool) -> No
         assert decide(_policy(policy), Call(tool="Read", subject=f"/workspace/repo/{path}")).allowed is readable
 
 
-def test_source_can_be_edited_and_other_places_cannot() -> None:
+def test_source_and_scratch_files_can_be_edited_and_other_places_cannot() -> None:
     for policy in ("edit", "ci"):
         assert decide(_policy(policy), Call(tool="Edit", subject="/workspace/repo/src/a.py")).allowed
+        assert decide(_policy(policy), Call(tool="Write", subject="/tmp/x")).allowed
         assert not decide(_policy(policy), Call(tool="Write", subject="/etc/x")).allowed
-    assert decide(_policy("ci"), Call(tool="Write", subject="/tmp/x")).allowed
-    assert not decide(_policy("edit"), Call(tool="Write", subject="/tmp/x")).allowed

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import runner.transcript
@@ -27,15 +27,22 @@ from runner.transcript import (
     NO_HASH,
     AgentPrompted,
     AnyEvent,
+    ApprovalAnswered,
+    ApprovalAsked,
+    Contained,
+    EgressTried,
     Event,
+    GateRan,
     JobEnded,
     JobStarted,
     ModelReplied,
     Reader,
     SandboxOpened,
+    ToolDecided,
     ToolRan,
     Transcript,
     TranscriptError,
+    Violation,
     masker,
     read,
 )
@@ -188,6 +195,7 @@ def test_the_reader_knows_the_hash_that_the_writer_gave(path: Path) -> None:
     assert (reader.hash, reader.torn_bytes) == (end, 0)
 
 
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(position=st.integers(0, 10_000), value=st.integers(0, 255))
 def test_no_changed_byte_goes_unnoticed(tmp_path_factory: pytest.TempPathFactory, position: int, value: int) -> None:
     path = tmp_path_factory.mktemp("t") / "transcript.jsonl"
@@ -380,6 +388,31 @@ def test_a_secret_that_is_a_word_of_the_format_leaves_the_file_readable(path: Pa
     )
 
 
+@pytest.mark.parametrize("word", ["once", "deny", "allow", "setup", "secret", "protected", "approval_asked"])
+def test_a_secret_that_is_a_word_of_the_events_about_the_policy_leaves_them_readable(path: Path, word: str) -> None:
+    events = (
+        ToolDecided(
+            turn=1,
+            call=ToolUse(id="1", name="n", input={}),
+            allowed=False,
+            verdict="deny",
+            subjects=(word,),
+            rule=word,
+            where=None,
+            reason=word,
+        ),
+        ApprovalAsked(id="1", turn=1, call=word, rule=word, where=None, reason=word, expires_seconds=1),
+        ApprovalAnswered(id="1", allowed=True, scope="once", by=word, reason=word, seconds=1),
+        EgressTried(phase="setup", host=word, port=443, address=None, allowed=False, rule=None, reason=word),
+        Contained(landlock=True, writable=(word,), uncontained=(word,)),
+        GateRan(violations=(Violation(kind="secret", path=word, reason=word),)),
+    )
+    _write(path, *events, mask=(word,))
+    assert [event.type for event in read(path)] == [event.type for event in events]
+    assert f'"reason":"{word}"' not in path.read_text()
+    assert f'"host":"{word}"' not in path.read_text()
+
+
 @pytest.mark.parametrize(
     ("text", "kept"),
     [
@@ -416,6 +449,7 @@ def test_money_is_written_as_digits(path: Path) -> None:
     assert '"cost_usd":"0.0000001"' in path.read_text()
 
 
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(
     text=st.text(st.characters(), max_size=200),
     details=st.dictionaries(st.text(st.characters(), max_size=5), st.recursive(

@@ -6,16 +6,19 @@ import json
 import time
 from typing import NamedTuple
 
-from runner.agents.base import Context
+from runner.agents.base import Context, masked
+from runner.agents.judge import Judge
 from runner.messages import ToolResult, ToolSpec, ToolUse
-from runner.policy import Call, Decision, can_ever_allow, decide
+from runner.policy import Call, can_ever_allow, decide
 from runner.tools import TOOLS
 from runner.tools.arguments import InvalidInput, parse, spec
 from runner.tools.base import Answer, Session, Tool, failure, os_failure
-from runner.transcript import ToolDecided, ToolRan
+from runner.transcript import ToolRan
 
 REPEATED_FAILURES = 5
 """Identical failing calls in a row, after which the model is warned."""
+MOST_NOTICES = 10
+"""Told in one answer."""
 
 
 class _Understood(NamedTuple):
@@ -29,24 +32,31 @@ class Calls:
     """Answers the tool calls of one job."""
 
     def __init__(self, context: Context) -> None:
-        self.session = Session(sandbox=context.sandbox, permits=lambda call: decide(context.policy, call).allowed)
+        self.session = Session(
+            sandbox=context.sandbox,
+            permits=lambda call: decide(context.policy, call).allowed,
+            fetch=context.fetch,
+            confinement=context.confinement,
+        )
         self.tools: tuple[ToolSpec, ...] = tuple(
             spec(tool) for name, tool in TOOLS.items() if can_ever_allow(context.policy, name)
         )
         """What the model is offered: what the policy could never allow is left out."""
+        self._judge = Judge()
         self._failing = ("", 0)
         """The last call that failed, and how often in a row."""
 
     def answer(self, context: Context, use: ToolUse, *, turn: int, cut: bool) -> ToolResult:
         """What to tell the model. `cut`: the reply ended at max_tokens. Raises SandboxError."""
         self.session.calls += 1
-        self.session.seconds_left = context.deadline - time.monotonic()
-        started = time.monotonic()
+        self.session.seconds_left = context.clock.seconds_left
         call = self._understand(use, cut)
         if isinstance(call, _Understood):
-            call = _judge(context, use, call, turn)
+            call = self._judged(context, use, call, turn)
+        started = time.monotonic()
         answer = _run(self.session, call) if isinstance(call, _Understood) else call
-        content = _encodable(answer.content + self._warning(use, answer))
+        seconds = time.monotonic() - started
+        content = _encodable(context.mask(answer.content + self._warning(use, answer) + _notices(context)))
         context.record(
             ToolRan(
                 turn=turn,
@@ -55,8 +65,8 @@ class Calls:
                 ran=isinstance(call, _Understood),
                 content=content,
                 is_error=answer.is_error,
-                seconds=time.monotonic() - started,
-                details={k: _encodable(v) if isinstance(v, str) else v for k, v in answer.details.items()},
+                seconds=seconds,
+                details=masked(answer.details, lambda text: _encodable(context.mask(text))),
             )
         )
         return ToolResult(tool_use_id=use.id, content=content, is_error=answer.is_error)
@@ -69,7 +79,7 @@ class Calls:
         if use.name not in TOOLS:
             return failure(f"There is no tool {use.name!r}; the tools are {', '.join(t.name for t in self.tools)}.")
         if self.session.seconds_left <= 0:
-            return failure(f"{use.name} was not run: the job's time is over.")
+            return _too_late(use)
         try:
             tool = parse(TOOLS[use.name], use.input)
             return _Understood(tool, tool.calls(self.session))
@@ -77,6 +87,14 @@ class Calls:
             return failure(str(error))
         except OSError as error:
             return os_failure(use.name, error)
+
+    def _judged(self, context: Context, use: ToolUse, call: _Understood, turn: int) -> _Understood | Answer:
+        """The call if it is allowed, else the denial."""
+        if refusal := self._judge.refusal(context, use, call.calls, turn):
+            return failure(refusal)
+        # A person may have taken their time, and the clock need not have stopped.
+        self.session.seconds_left = context.clock.seconds_left
+        return call if self.session.seconds_left > 0 else _too_late(use)
 
     def _warning(self, use: ToolUse, answer: Answer) -> str:
         """A word to a model that runs its head against a wall; empty otherwise."""
@@ -91,29 +109,8 @@ class Calls:
         )
 
 
-def _judge(context: Context, use: ToolUse, call: _Understood, turn: int) -> _Understood | Answer:
-    """The call if the policy allows all that it would do, else the denial; recorded either way."""
-    decision = _decide(context, call.calls)
-    context.record(
-        ToolDecided(
-            turn=turn,
-            call=use,
-            allowed=decision.allowed,
-            rule=decision.rule,
-            where=decision.where,
-            reason=decision.reason,
-        )
-    )
-    if decision.allowed:
-        return call
-    rule = f" by rule {decision.rule} ({decision.where})" if decision.rule else ""
-    return failure(f"Denied{rule}: {decision.reason}")
-
-
-def _decide(context: Context, calls: tuple[Call, ...]) -> Decision:
-    """The first denial, else the last permission."""
-    decisions = [decide(context.policy, call) for call in calls]
-    return next((decision for decision in decisions if not decision.allowed), decisions[-1])
+def _too_late(use: ToolUse) -> Answer:
+    return failure(f"{use.name} was not run: the job's time is over.")
 
 
 def _run(session: Session, call: _Understood) -> Answer:
@@ -121,6 +118,13 @@ def _run(session: Session, call: _Understood) -> Answer:
         return call.tool.run(session, call.calls)
     except OSError as error:
         return os_failure(type(call.tool).__name__, error)
+
+
+def _notices(context: Context) -> str:
+    """What the model would not understand the answer without, such as a connection that was refused."""
+    notices = context.notices()
+    more = (f"and {len(notices) - MOST_NOTICES} more",) if len(notices) > MOST_NOTICES else ()
+    return "".join(f"\n({notice})" for notice in (*notices[:MOST_NOTICES], *more))
 
 
 def _encodable(text: str) -> str:

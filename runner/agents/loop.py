@@ -51,8 +51,10 @@ class _Work:
         self.context = context
         self._calls = Calls(context)
         self._conversation = Conversation(
-            system_prompt(
-                session=self._calls.session, policy=context.policy, limits=context.limits, tools=self._calls.tools
+            context.mask(
+                system_prompt(
+                    session=self._calls.session, policy=context.policy, limits=context.limits, tools=self._calls.tools
+                )
             ),
             self._calls.tools,
         )
@@ -205,4 +207,4 @@ class _Work:
             self._conversation.hear(reply, request)
 
     def _seconds_left(self) -> float:
-        return self.context.deadline - time.monotonic()
+        return self.context.clock.seconds_left

@@ -36,7 +36,11 @@ def system_prompt(*, session: Session, policy: Policy, limits: Limits, tools: tu
         tools=[tool.name for tool in tools],
         mode=policy.mode,
         allow=[str(rule) for rule in policy.allow],
+        ask=[str(rule) for rule in policy.ask],
         deny=[str(rule) for rule in policy.deny],
+        asks=policy.mode == "interactive" or bool(policy.ask),
+        network=policy.egress.agent,
+        secrets=policy.secrets,
         limits=_words(limits),
         notes=notes(session),
     )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,8 +14,13 @@ from runner.config import Loaded, validate
 from runner.document.source import read
 from runner.document.tree import Document
 from runner.errors import ConfigError
-from runner.policy import TOOLS, Policy, can_ever_allow, show_size
+from runner.policy import Policy, can_ever_allow, show_size
+from runner.policy.contain import containment
+from runner.policy.findings import findings
+from runner.policy.loading import policy_of
+from runner.report.visible import visible_json
 from runner.task import Task, Texts, texts
+from runner.tools import TOOLS
 
 JOB_ID = "JOB"
 """Stands in rendered templates for the id that a job gets when it starts."""
@@ -51,7 +55,7 @@ def check(
     if given and not given.policy:
         checked.insert(0, given)
     if json_output:
-        typer.echo(json.dumps([_as_json(item) for item in checked], indent=2, ensure_ascii=False))
+        typer.echo(visible_json([_as_json(item) for item in checked]))
         return 2 if any(item.errors for item in checked) else 0
     for item in checked:
         if not item.errors:
@@ -75,7 +79,7 @@ def _check(path: Path, policy: Checked | None, overrides: Mapping[str, str], *, 
         document = read(path)
         kind = kind if kind != "file" else _kind(document)
         if kind == "policy":
-            return Checked(file=str(path), kind=kind, policy=validate(document, Policy, path=path))
+            return Checked(file=str(path), kind=kind, policy=policy_of(document, path))
         task = validate(document, Task, path=path, overrides=overrides)
         return Checked(
             file=str(path), kind=kind, task=task, texts=texts(task, JOB_ID), policy=policy.policy if policy else None
@@ -160,12 +164,17 @@ def _policy_rows(policy: Loaded[Policy]) -> list[tuple[str, str]]:
     box = value.container
     sizes = f"memory {show_size(box.memory)}, disk {show_size(box.disk)}, tmp {show_size(box.tmp)}"
     rows = [
-        ("policy", f"{policy.path}: {value.mode}, {len(value.allow)} rules allow, {len(value.deny)} deny"),
+        ("policy", f"{policy.path}: {value.mode}, {_counts(value)}"),
         ("tools", ", ".join(_tools(value)) or "none"),
         ("container", f"{sizes}, {box.cpus:g} CPUs, {box.pids} processes"),
         ("may lack", ", ".join(box.best_effort)),
     ]
     return [(name, text) for name, text in rows if text]
+
+
+def _counts(policy: Policy) -> str:
+    asked = f", {len(policy.ask)} ask" if policy.ask else ""
+    return f"{len(policy.allow)} rules allow{asked}, {len(policy.deny)} deny"
 
 
 def _tools(policy: Policy) -> list[str]:
@@ -174,15 +183,12 @@ def _tools(policy: Policy) -> list[str]:
 
 def _warnings(item: Checked) -> list[str]:
     """What is allowed, but probably not meant."""
-    found = []
-    if item.policy and item.policy.value.mode == "blacklist":
-        found.append("mode blacklist guards against accidents only: there are many ways to write a command")
-    if item.policy and not _tools(item.policy.value):
-        found.append("the policy allows nothing at all")
-    elif item.policy and item.task and item.task.value.expect_change and not _may_change(item.policy.value):
+    found = list(findings(item.policy.value)) if item.policy else []
+    if item.policy and item.task and item.task.value.expect_change and not _may_change(item.policy.value):
         found.append("the task expects a change, but the policy allows none; say expect_change: false for a review")
     return found
 
 
 def _may_change(policy: Policy) -> bool:
-    return any(can_ever_allow(policy, tool) for tool in ("Edit", "Write"))
+    by_commands = can_ever_allow(policy, "Bash") and containment(policy).writable
+    return bool(by_commands) or any(can_ever_allow(policy, tool) for tool in ("Edit", "Write"))

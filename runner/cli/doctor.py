@@ -1,9 +1,10 @@
-"""`claw-runner doctor`: can a job run here, and if not, what to do."""
+"""`claw-runner doctor`: can a job run here, and if not, what to do; with `--attack`: does it hold what it promises."""
 
 from __future__ import annotations
 
 import dataclasses
 import json
+import os
 from typing import Annotated
 
 import typer
@@ -11,12 +12,20 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from runner.attack import attack
+from runner.attack.card import lines
+from runner.cli.inputs import policy_file
+from runner.errors import EXIT_CODES, ConfigError
+from runner.policy.loading import load_policy
 from runner.policy.schema import show_size
 from runner.sandbox.base import Control
 from runner.sandbox.doctor import Diagnosis, EngineFacts, Machine, Problem, Proof, diagnose, prove
-from runner.sandbox.engines import EngineChoice
+from runner.sandbox.engines import EngineChoice, open_engine
 
 CANNOT_RUN = 2
+LEAKS = EXIT_CODES["sandbox_error"]
+"""Something got through, or could not be tried: the sandbox is not what it promises to be."""
+DEFAULT_POLICY = "readonly"
 SIZES = frozenset({"memory", "swap", "disk", "tmp", "shared_memory", "file_size"})
 """Controls whose value is in bytes."""
 
@@ -25,9 +34,26 @@ def doctor(
     engine: Annotated[
         EngineChoice | None, typer.Option(help="also open a real sandbox on this engine, and list its controls")
     ] = None,
+    attacked: Annotated[
+        bool, typer.Option("--attack", help="let a red team loose in a sandbox, and count what held")
+    ] = False,
+    policy: Annotated[
+        str | None, typer.Option(metavar="POLICY", help=f"of --attack: a policy's file or name  [{DEFAULT_POLICY}]")
+    ] = None,
+    image: Annotated[str | None, typer.Option(help="of --attack: what the sandbox is made of  [base]")] = None,
+    engine_url: Annotated[str | None, typer.Option(metavar="URL", help="of --attack: where the engine is")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="print machine-readable output only")] = False,
 ) -> int:
-    """Report engines, limits and the next step for each problem. Exit code 0 when a job can run here, else 2."""
+    """Report engines, limits and the next step for each problem. Exit code 0 when a job can run here, else 2.
+
+    With --attack: everything that hostile code could try is tried in a container under exactly that policy, and a score
+    card names every hole. Nothing of this machine is harmed. Exit code 0 when all of it was stopped, else 21; 2 when by
+    that policy no container opens here.
+    """
+    if attacked:
+        return _attack(policy or DEFAULT_POLICY, engine or "auto", engine_url, image or "base", as_json=as_json)
+    if alone := [f"--{name}" for name, value in {"policy": policy, "image": image}.items() if value]:
+        raise ConfigError(f"{alone[0]} is an option of --attack; write: claw-runner doctor --attack {alone[0]} …")
     diagnosis = diagnose()
     proof = prove(engine) if engine else None
     can_run = proof.error == "" if proof else diagnosis.can_run
@@ -36,6 +62,14 @@ def doctor(
     else:
         _show(Console(highlight=False), diagnosis, proof, can_run)
     return 0 if can_run else CANNOT_RUN
+
+
+def _attack(policy: str, engine_name: EngineChoice, url: str | None, image: str, *, as_json: bool) -> int:
+    rules = load_policy(policy_file(policy))
+    with open_engine(engine_name, url=url) as engine:
+        card = attack(engine, rules, image=image, host_variables=os.environ)
+    print(json.dumps(card.document(), indent=2) if as_json else "\n".join(lines(card)))
+    return 0 if card.held else LEAKS
 
 
 def _document(diagnosis: Diagnosis, proof: Proof | None, can_run: bool) -> dict[str, object]:

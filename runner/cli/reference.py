@@ -38,11 +38,16 @@ def _keys(schema: dict[str, Any], node: dict[str, Any], path: tuple[str, ...]) -
         inner = _resolved(schema, value)
         found.append(((*path, name), inner, name in node.get("required", ())))
         found += _keys(schema, inner, (*path, name))
+        found += _keys(schema, _resolved(schema, inner.get("items", {})), (*path, f"{name}[]"))
     return found
 
 
 def _resolved(schema: dict[str, Any], node: dict[str, Any]) -> dict[str, Any]:
-    """A node with what its `$ref` points to, its own words first."""
+    """A node with what its `$ref` points to, its own words first. Of several forms, with the keys of the mapping."""
+    if "oneOf" in node:
+        forms = [_resolved(schema, form) for form in node["oneOf"]]
+        keys: dict[str, Any] = next((form["properties"] for form in forms if "properties" in form), {})
+        return {**node, "oneOf": forms, "properties": keys}
     if "$ref" not in node:
         return node
     target: dict[str, Any] = schema["$defs"][node["$ref"].rsplit("/", 1)[-1]]
@@ -77,11 +82,12 @@ def _type(node: dict[str, Any]) -> str:
         return " or ".join(f"`{value}`" for value in node["enum"])
     if node.get("format") == "size":
         return "size"
-    if "anyOf" in node:
-        return " or ".join(dict.fromkeys(_type(option) for option in node["anyOf"] if option.get("type") != "null"))
+    if forms := node.get("anyOf") or node.get("oneOf"):
+        return " or ".join(dict.fromkeys(_type(form) for form in forms if form.get("type") != "null"))
     match node.get("type"):
         case "array":
-            return f"list of {_type(node.get('items', {}))}"
+            items = node.get("items", {})
+            return "list of mappings" if "$ref" in items else f"list of {_type(items)}"
         case "object":
             return "mapping"
         case kind:

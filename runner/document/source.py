@@ -29,6 +29,15 @@ def read(path: Path) -> Document:
     return document
 
 
+def read_text(path: Path) -> str:
+    """What is in a file that is no YAML, at most MAX_BYTES. Raises ConfigError."""
+    name = str(path) if str(path).isprintable() else repr(str(path))
+    try:
+        return _bytes(path, name).decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{name}: byte {error.start:,} is not UTF-8") from None
+
+
 def _bytes(path: Path, name: str) -> bytes:
     try:
         # A FIFO would otherwise be waited for.

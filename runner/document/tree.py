@@ -48,6 +48,8 @@ class Document:
     problems: list[Problem] = field(default_factory=list)
     refused: set[KeyPath] = field(default_factory=set)
     """Values that are not in the tree as written: nothing more is said about them."""
+    written: dict[KeyPath, KeyPath] = field(default_factory=dict)
+    """Keys as their file has them, where that is not where the tree has them."""
 
     def mark(self, path: KeyPath, *, of_key: bool = False) -> Mark:
         """Where a key's value (or the key itself) stands; for one that is not there, where its parent does."""
@@ -61,7 +63,7 @@ class Document:
 
     def complain(self, path: KeyPath, text: str, mark: Mark | None = None) -> None:
         mark = mark or self.mark(path)
-        self.problems.append(Problem(mark.line, mark.column, str(mark), path, text))
+        self.problems.append(Problem(mark.line, mark.column, str(mark), self.written.get(path, path), text))
 
 
 def report(problems: list[Problem]) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Never
 
-from runner.transcript import MASK, masker
+from runner.masking import MASK, masker
 
 
 class Secret:

@@ -5,34 +5,44 @@ Edit(src/**)           covers Edit and Write
 Bash(git status)       this command
 Bash(git diff:*)       the command, and anything after it (`Bash(git diff *)` is the same)
 Bash(npm run *:ci)     `*` within a word; as a word between others, one or more words
+WebFetch(domain:*.example.org)   pages of these hosts
+Agent(model:haiku)     a parameter of the call; `*` is any text
+mcp__server__tool      a tool of an MCP server; `mcp__server` is all of them
+@write(src/**)         a class of tools
 """
 
 from __future__ import annotations
 
-import fnmatch
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import partial
+from fnmatch import fnmatchcase
 from typing import Literal, get_args
 
 from runner.document.words import near, shown
-from runner.policy.options import risky_option
+from runner.policy.command_pattern import CommandPattern, parse_command
+from runner.policy.domains import DomainPattern, parse_domain
 from runner.policy.paths import PathPattern, parse_path
-from runner.policy.sequence import Test, matches
-from runner.policy.shell import SimpleCommand, Unclear, Word, simple_commands
 
-ToolName = Literal["Bash", "BashOutput", "KillBash", "Read", "Write", "Edit", "Glob", "Grep"]
+ToolName = Literal["Bash", "BashOutput", "KillBash", "Read", "Write", "Edit", "Glob", "Grep", "WebFetch", "Agent"]
 TOOLS: tuple[ToolName, ...] = get_args(ToolName)
+"""What policies can speak of, besides the tools of MCP servers (`mcp__server__tool`); which there are in a job is told
+by runner.tools."""
 
 TOOL_ALIASES: dict[str, ToolName] = {
     "readfile": "Read",
+    "notebookread": "Read",
     "writefile": "Write",
     "editfile": "Edit",
+    "multiedit": "Edit",
+    "notebookedit": "Edit",
     "globsearch": "Glob",
+    "ls": "Glob",
     "grepsearch": "Grep",
+    "killshell": "KillBash",
+    "task": "Agent",
 }
-"""Other agents' names, without case, hyphens and underscores."""
+"""Other agents' names, and older ones of Claude Code, without case, hyphens and underscores."""
 
 COVERS: dict[ToolName, tuple[ToolName, ...]] = {
     "Bash": ("Bash", "BashOutput", "KillBash"),
@@ -41,127 +51,136 @@ COVERS: dict[ToolName, tuple[ToolName, ...]] = {
 }
 """Tools that a rule for a tool speaks of, where that is more than the tool itself."""
 
+CLASSES: dict[str, ToolName] = {
+    "@exec": "Bash",
+    "@write": "Edit",
+    "@read": "Read",
+    "@net": "WebFetch",
+    "@agent": "Agent",
+}
+"""Names for all tools of a kind: those that a rule for this tool covers."""
+
 _PATH_TOOLS: tuple[ToolName, ...] = ("Read", "Write", "Edit", "Glob", "Grep")
+_MCP_SERVER = r"mcp__[a-z0-9-]+(?:_[a-z0-9-]+)*"
 
 
-def canonical_tool(name: str) -> ToolName | None:
-    """The tool's own name, whatever the case, hyphens and underscores; None for no tool of ours."""
+def canonical_tool(name: str) -> str | None:
+    """The tool's own name, whatever the case, hyphens and underscores; None for no tool that policies speak of."""
+    if re.fullmatch(rf"{_MCP_SERVER}__[a-z0-9_.-]+", name, re.IGNORECASE):
+        return name.lower()
     plain = re.sub("[-_]", "", name).lower()
     return next((tool for tool in TOOLS if tool.lower() == plain), TOOL_ALIASES.get(plain))
 
 
 @dataclass(frozen=True, slots=True)
-class CommandPattern:
-    """Words of one command; `*` in a word is any text, `*` as a word one or more words, at the end any number."""
+class ParameterPattern:
+    """A parameter of a call and what its value must be; `*` is any text."""
 
-    words: tuple[str, ...]
+    name: str
+    value: str
 
-    def allows(self, command: SimpleCommand) -> bool:
-        """Whether the command certainly matches."""
-        return not command.files and matches(_tests(self.words, _certainly), command.words)
+    def fits(self, parameters: Mapping[str, str]) -> bool:
+        return fnmatchcase(parameters.get(self.name, "\0"), re.sub(r"([?\[])", r"[\1]", self.value))
 
-    def catches(self, words: Sequence[Word]) -> bool:
-        """Whether the words may come to match, given what the shell puts for variables and globs."""
-        if self.words[0] != "*" and not _possibly(self.words[0], words[0]):
-            return False
-        tests = _tests(self.words, _possibly)
-        unsure = next((at for at, word in enumerate(words) if word.kind != "literal"), None)
-        if unsure is None:
-            return matches(tests, words)
-        # What the shell puts there may be no word or several: what stands behind it says nothing any more.
-        ends = (end for end in range(len(tests) + 1) if matches(tests[:end], words[:unsure]))
-        return any(end == len(tests) or (test := tests[end]) is None or test(words[unsure]) for end in ends)
 
-    def risky_option(self, command: SimpleCommand) -> str | None:
-        """A word of the command that this rule must name itself to allow it."""
-        named = frozenset(word for word in self.words if "*" not in word)
-        return risky_option(command.words, named) if len(named) < len(self.words) else None
+Pattern = PathPattern | CommandPattern | DomainPattern | ParameterPattern
 
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """One line of `allow` or `deny`."""
+    """One line of `allow`, `ask` or `deny`."""
 
     text: str
     """As written."""
-    tool: ToolName
-    pattern: PathPattern | CommandPattern | None = None
+    tool: str
+    """The canonical name; of an MCP server's tool it may have a `*`."""
+    pattern: Pattern | None = None
     """None: any use of the tool."""
     where: str | None = None
     """file:line."""
+    tools: tuple[str, ...] = ()
+    """The tools that it speaks of; those of MCP servers as in `tool`."""
 
     def __str__(self) -> str:
         return self.text
 
-    @property
-    def tools(self) -> tuple[ToolName, ...]:
-        return COVERS.get(self.tool, (self.tool,))
+    def speaks_of(self, tool: str) -> bool:
+        return tool in self.tools or (tool.startswith("mcp__") and fnmatchcase(tool, self.tool))
 
 
 def parse_rule(text: str) -> Rule:
     """Raises ValueError saying what is wrong with it."""
-    found = re.fullmatch(r"([\w-]+)(?:\((.*)\))?", text, re.DOTALL)
+    found = re.fullmatch(r"((?i:mcp__)[\w*.-]+|@?[\w-]+)(?:\((.*)\))?", text, re.DOTALL)
     if not found:
         raise ValueError(f"is not a rule: {shown(text)}; write Tool or Tool(pattern), such as Bash(git status:*)")
-    tool = canonical_tool(found[1])
-    if tool is None:
-        raise ValueError(f"there is no tool {shown(found[1])}; {_tool_hint(found[1])}")
-    inner = found[2]
+    name, inner = found[1], found[2]
+    if name.lower().startswith("mcp__"):
+        return _mcp_rule(text, name.lower(), inner)
+    tool = CLASSES.get(name.lower()) if name.startswith("@") else canonical_tool(name)
+    known = next((known for known in TOOLS if known == tool), None)
+    if known is None:
+        raise ValueError(no_such_tool(name))
+    return Rule(text, known, _pattern(text, known, inner), tools=COVERS.get(known, (known,)))
+
+
+def _pattern(text: str, tool: ToolName, inner: str | None) -> Pattern | None:
+    """What stands in the parentheses. Raises ValueError."""
     if inner is None or (inner == "*" and tool == "Bash"):
-        return Rule(text, tool)
+        return None
     if inner == "" or inner != inner.strip():
         raise ValueError(
             f"the pattern of {shown(text)} is empty, or has spaces around it; {tool} alone is any use of it"
         )
     if tool in _PATH_TOOLS:
-        return Rule(text, tool, parse_path(inner))
-    if tool != "Bash":
-        raise ValueError(f"{tool} takes no pattern; write {tool}")
-    return Rule(text, tool, parse_command(inner))
+        return parse_path(inner)
+    match tool:
+        case "Bash":
+            return parse_command(inner)
+        case "WebFetch":
+            return _domain(inner)
+        case "Agent":
+            return _parameter(inner)
+        case _:
+            raise ValueError(f"{tool} takes no pattern; write {tool}")
 
 
-def _tool_hint(name: str) -> str:
-    meant = near(re.sub("[-_]", "", name), (*TOOLS, *TOOL_ALIASES))
-    return f"did you mean {canonical_tool(meant)}?" if meant else f"the tools are {', '.join(TOOLS)}"
+def _domain(inner: str) -> DomainPattern:
+    key, colon, domain = inner.partition(":")
+    if key != "domain" or not colon:
+        raise ValueError(f"WebFetch takes domain:NAME, such as WebFetch(domain:example.org) (got {shown(inner)})")
+    if domain == "*":
+        raise ValueError("domain:* is every host there is; WebFetch alone says that")
+    return parse_domain(domain)
 
 
-def parse_command(text: str) -> CommandPattern:
-    """Raises ValueError."""
-    legacy = text.endswith(":*")
-    commands = simple_commands(text[:-2] if legacy else text)
-    if isinstance(commands, Unclear):
-        raise ValueError(f"the command in Bash({text}) has {commands.reason}; a rule is about one plain command")
-    if len(commands) != 1 or commands[0].files or not commands[0].words:
-        raise ValueError(f"Bash({text}) is not one plain command; write one rule for each, without redirections")
-    if unknown := next((word.text for word in commands[0].words if word.kind == "unknown"), None):
-        raise ValueError(f"{shown(unknown)} in Bash({text}) would be replaced by the shell; put it in single quotes")
-    words = tuple(word.text for word in commands[0].words)
-    return CommandPattern((*words, "*") if legacy else words)
+def _parameter(inner: str) -> ParameterPattern:
+    found = re.fullmatch(r"([a-z]\w*):(\S.*)", inner, re.ASCII)
+    if not found:
+        raise ValueError(f"Agent takes a parameter and its value, such as Agent(model:haiku) (got {shown(inner)})")
+    return ParameterPattern(found[1], found[2])
 
 
-def _tests(words: tuple[str, ...], fits: Callable[[str, Word], bool]) -> list[Test[Word]]:
-    tests: list[Test[Word]] = []
-    for word in words:
-        tests += [_any_word, None] if word == "*" else [partial(fits, word)]
-    return [*tests[:-2], None] if words[-1] == "*" else tests
+# --- Tools of MCP servers ---
 
 
-def _any_word(word: Word) -> bool:
-    return True
+def _mcp_rule(text: str, name: str, inner: str | None) -> Rule:
+    """`mcp__server` is every tool of the server, as `mcp__server__*` is."""
+    if not re.fullmatch(rf"{_MCP_SERVER}(?:__[a-z0-9_*.-]+)?", name):
+        raise ValueError(no_such_tool(name))
+    if inner is not None:
+        raise ValueError(f"{name} takes no pattern; write {name}")
+    tool = name if "__" in name.removeprefix("mcp__") else f"{name}__*"
+    return Rule(text, tool, tools=(tool,))
 
 
-def _certainly(pattern: str, word: Word) -> bool:
-    if "*" not in pattern:
-        return word.kind == "literal" and word.text == pattern
-    return word.kind != "unknown" and _star_match(pattern, word.text)
-
-
-def _possibly(pattern: str, word: Word) -> bool:
-    if word.kind == "literal":
-        return _star_match(pattern, word.text)
-    start = pattern.split("*", 1)[0]
-    return start.startswith(word.prefix) or word.prefix.startswith(start)
-
-
-def _star_match(pattern: str, text: str) -> bool:
-    return re.fullmatch(fnmatch.translate(re.sub(r"([?\[])", r"[\1]", pattern)), text) is not None
+def no_such_tool(name: str) -> str:
+    """What to say of a name that is no tool and no class, with what was probably meant."""
+    if name.startswith("@"):
+        meant = near(name, CLASSES)
+        hint = f"did you mean {meant}?" if meant else f"the classes are {', '.join(CLASSES)}"
+        return f"there is no class of tools {shown(name)}; {hint}"
+    if name.lower().startswith("mcp_"):
+        return f"{shown(name)} names no tool of an MCP server; write mcp__SERVER__TOOL, or mcp__SERVER for all of them"
+    meant = near(re.sub("[-_]", "", name), (*TOOLS, *TOOL_ALIASES), likeness=0.75)
+    hint = f"did you mean {canonical_tool(meant)}?" if meant else f"the tools are {', '.join(TOOLS)}"
+    return f"there is no tool {shown(name)}; {hint}"

@@ -10,18 +10,24 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import (
     AfterValidator,
     BeforeValidator,
+    ConfigDict,
     Field,
+    GetCoreSchemaHandler,
     PlainSerializer,
     PlainValidator,
     WithJsonSchema,
     model_validator,
 )
+from pydantic_core import CoreSchema, core_schema
 
-from runner.config import FileModel
+from runner.config import FileModel, Form
 from runner.document.words import KeyPath, shown
+from runner.policy.calls import parse_call
+from runner.policy.domains import DomainPattern, parse_domain
+from runner.policy.paths import parse_path
 from runner.policy.rules import Rule, parse_rule
 
-Mode = Literal["whitelist", "blacklist"]
+Mode = Literal["whitelist", "blacklist", "interactive"]
 
 ControlName = Literal[
     "capabilities",
@@ -47,6 +53,7 @@ ControlName = Literal[
     "file_size",
     "open_files",
     "core_dumps",
+    "landlock",
 ]
 """The hardening controls of a container (docs/sandbox.md), in the order of the report."""
 
@@ -104,6 +111,30 @@ RuleText = Annotated[
 ]
 
 
+def _egress_rule(value: object) -> DomainPattern:
+    if isinstance(value, DomainPattern):
+        return value
+    if not isinstance(value, str):
+        raise ValueError(f"must be a domain in text, such as example.org (got {shown(value)})")
+    return parse_domain(value, addresses=True)
+
+
+EgressRule = Annotated[
+    DomainPattern,
+    PlainValidator(_egress_rule),
+    PlainSerializer(str, return_type=str),
+    WithJsonSchema({"type": "string", "examples": ["example.org", "*.example.org", "example.org:8443", "10.0.0.0/8"]}),
+]
+
+
+def _path_pattern(text: str) -> str:
+    parse_path(text)
+    return text
+
+
+PathText = Annotated[str, AfterValidator(_path_pattern)]
+
+
 class Container(FileModel):
     """What the container may have. Sizes: `512m`, `2g`, or a number of bytes."""
 
@@ -139,23 +170,133 @@ class Container(FileModel):
         return self
 
 
+class Egress(FileModel):
+    """Which domains commands may reach, and how much. Without it there is no way out of the container at all.
+
+    `example.org`, `*.example.org`, `example.org:8443`, an address or a network (`10.0.0.0/8`). A plain list is for
+    setup and agent.
+    """
+
+    setup: tuple[EgressRule, ...] = Field(default=(), strict=False)
+    """While the task's setup commands run, before the agent starts and before the checks."""
+    agent: tuple[EgressRule, ...] = Field(default=(), strict=False)
+    """While the agent works."""
+    checks: tuple[EgressRule, ...] = Field(default=(), strict=False)
+    """While the checks run."""
+    bytes: Annotated[int, *_size(MIB, 4 * TIB)] = 2 * GIB
+    """Of the whole job, both directions."""
+    seconds: float = Field(default=600, gt=0, le=86_400)
+    """For each connection."""
+    ca: Literal["image", "host"] = "image"
+    """Which certificate authorities commands trust: those of the image, or those of the runner's machine, for networks
+    where a proxy opens TLS."""
+
+
+class _ListOrMapping:
+    """For Annotated: Egress, which may also be written as one list for setup and agent."""
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        both = handler.generate_schema(Annotated[tuple[EgressRule, ...], Field(strict=False)])
+        return core_schema.tagged_union_schema(
+            {
+                "mapping": handler(source),
+                "list": core_schema.no_info_after_validator_function(_for_both, both),
+            },
+            discriminator=lambda value: "mapping" if isinstance(value, dict | Egress) else "list",
+        )
+
+
+def _for_both(rules: tuple[DomainPattern, ...]) -> Egress:
+    return Egress(setup=rules, agent=rules)
+
+
+class Gate(FileModel):
+    """What a diff must keep to before it becomes a branch. The path rules hold for it as well."""
+
+    protect: tuple[PathText, ...] = Field(default=(), strict=False)
+    """Path patterns that must not change, besides those that are always protected (docs/policies.md)."""
+    allow: tuple[PathText, ...] = Field(default=(), strict=False)
+    """Path patterns that may change although they are always protected, such as `.gitignore`."""
+    lockfiles: bool = True
+    """Lock files of package managers may change."""
+    files: int = Field(default=1000, ge=1)
+    """Files that may change."""
+    bytes: Annotated[int, *_size(1, 4 * TIB)] = 16 * MIB
+    """New content, over all files."""
+    binaries: bool = True
+    """Binary files may be added or changed."""
+    secret_scan: bool = True
+    """Refuse added lines that look like a key or a password."""
+
+
+def _call_text(text: str) -> str:
+    parse_call(text)
+    return text
+
+
+class PolicyCase(FileModel):
+    """One example that the policy must decide in this way: `claw-runner policy test`."""
+
+    call: Annotated[str, AfterValidator(_call_text)]
+    """A call, as `Bash(git push origin main)` or `Edit(src/a.py)`."""
+    expect: Literal["allow", "ask", "deny"]
+    """What must be decided."""
+
+
+def _in_a_list(value: object) -> object:
+    return (value,) if isinstance(value, str) else value
+
+
+_TEXT: dict[str, Any] = {"type": "string"}
+_ONE_OR_MORE: Any = (BeforeValidator(_in_a_list), WithJsonSchema({"anyOf": [_TEXT, {"type": "array", "items": _TEXT}]}))
+
+
+VariableName = Annotated[str, Form(r"[A-Za-z_][A-Za-z0-9_]*", "the name of a variable")]
+
+
+def _mode_may_be_inherited(schema: dict[str, Any]) -> None:
+    schema["required"] = ["version"]
+    schema["anyOf"] = [{"required": ["mode"]}, {"required": ["extends"]}]
+
+
 class Policy(FileModel):
-    """What is allowed. deny beats allow beats the mode."""
+    """What is allowed. deny beats ask beats allow beats the mode."""
+
+    model_config = ConfigDict(json_schema_extra=_mode_may_be_inherited)
 
     version: Literal[1]
     """Version of this format."""
+    extends: Annotated[tuple[str, ...], *_ONE_OR_MORE] = Field(default=(), strict=False)
+    """Policies that this one adds to: names of those that come with claw-runner (`edit`), or paths as seen from this
+    file. Lists are added, sections merged key by key; of everything else, what this file says counts."""
     mode: Mode
-    """`whitelist`: only what `allow` names. `blacklist`: all but what `deny` names; that is a convenience against
-    accidents, not a boundary, for there are many ways to write a command."""
+    """Required, unless a policy of `extends` has it. `whitelist`: only what `allow` names. `blacklist`: all but what
+    `deny` names; that is a convenience against accidents, not a boundary, for there are many ways to write a command.
+    `interactive`: a person is asked about what neither `allow` nor `deny` names."""
     allow: tuple[RuleText, ...] = Field(default=(), strict=False)
     """Rules for what is allowed: `Tool`, or `Tool(pattern)`."""
+    ask: tuple[RuleText, ...] = Field(default=(), strict=False)
+    """Rules for what a person is asked about, although a rule or the mode allows it."""
     deny: tuple[RuleText, ...] = Field(default=(), strict=False)
     """Rules for what is denied, whatever else allows it."""
+    approval_timeout: float = Field(default=600, gt=0, le=604_800)
+    """Seconds that a person has to answer; then it is denied."""
+    approval_pauses_clock: bool = True
+    """Waiting for a person does not count against limits.seconds."""
+    egress: Annotated[Egress, _ListOrMapping()] = Egress()
+    """Domains that commands may reach; a plain list is for setup and agent."""
+    secrets: tuple[VariableName, ...] = Field(default=(), strict=False)
+    """Variables of the host that commands see. Their values are masked in everything that comes out."""
+    gate: Gate = Gate()
+    """What a diff must keep to before it becomes a branch."""
     container: Container = Container()
     """What the container may have."""
+    tests: tuple[PolicyCase, ...] = Field(default=(), strict=False)
+    """Examples that `claw-runner policy test` tries."""
 
     def located(self, where: Callable[[KeyPath], str]) -> Self:
-        return self.model_copy(update={key: _located(getattr(self, key), key, where) for key in ("allow", "deny")})
+        rules = {key: _located(getattr(self, key), key, where) for key in ("allow", "ask", "deny")}
+        return self.model_copy(update=rules)
 
 
 def _located(rules: tuple[Rule, ...], key: str, where: Callable[[KeyPath], str]) -> tuple[Rule, ...]:

@@ -3,17 +3,32 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from runner.errors import RepoError
-from runner.repo.git import OutputTooLong, git, printable
+from runner.repo.git import MAX_OUTPUT, OutputTooLong, git, printable
 from runner.result import DiffStat
 
 DIFF_SECONDS = 120.0
+NO_FILE = "000000"
+SUBMODULE = "160000"
 PLAIN = ("--no-ext-diff", "--no-textconv", "--no-color", "--src-prefix=a/", "--dst-prefix=b/")
 """Options that keep a diff independent of attributes and configuration. (The quarantine has no attributes.)"""
+
+
+class Change(NamedTuple):
+    """One file that differs, as `git diff-tree --raw` has it."""
+
+    old_mode: str
+    """Six octal digits; NO_FILE where there is none."""
+    new_mode: str
+    old_id: str
+    new_id: str
+    path: str
+    """Bytes as `os.fsdecode` gives them."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -42,30 +57,44 @@ def compare(repo: Path, base: str, commit: str, *, patch_bytes: int) -> Differen
     return Difference(stat=stat, changed=changed, patch=_patch(repo, base, commit, patch_bytes))
 
 
+def changes(repo: Path, base: str, commit: str, *, max_bytes: int = MAX_OUTPUT) -> tuple[Change, ...]:
+    """The files that differ, by path. Raises OutputTooLong."""
+    command = (*_tree("--raw", "--no-abbrev", "--no-renames"), base, commit)
+    return _changes(git(repo, *command, max_bytes=max_bytes, seconds=DIFF_SECONDS, guarded=True))
+
+
+def changes_by_commit(repo: Path, commits: Sequence[str]) -> tuple[Change, ...]:
+    """What each of the commits changes against its parent, one after the other."""
+    command = _tree("--stdin", "--raw", "--no-abbrev", "--no-renames", "--no-commit-id")
+    stdin = "".join(f"{commit}\n" for commit in commits).encode()
+    return _changes(git(repo, *command, stdin=stdin, seconds=DIFF_SECONDS, guarded=True))
+
+
 def check_paths(repo: Path, parent: str, commit: str, *, paths: int, depth: int) -> None:
     """Refuse a commit that changes more than `paths` files, one of them below `depth` folders, or adds a submodule."""
     # Trees that name one subtree many times are small and stand for millions of files: the output is cut off.
     try:
-        out = git(
-            repo,
-            *_tree("--raw", "--no-abbrev"),
-            parent,
-            commit,
-            max_bytes=paths * 400,
-            seconds=DIFF_SECONDS,
-            guarded=True,
-        )
+        changed = changes(repo, parent, commit, max_bytes=paths * 400)
     except OutputTooLong as error:
         raise RepoError(f"a commit changes more than {paths} files") from error
-    fields = out.split(b"\0")[:-1]
-    if len(fields) // 2 > paths:
+    if len(changed) > paths:
         raise RepoError(f"a commit changes more than {paths} files")
-    for entry, path in zip(fields[::2], fields[1::2], strict=True):
-        shown = printable(path.decode("utf-8", "replace"), 80)
-        if entry.split(b" ")[1] == b"160000":
+    for change in changed:
+        shown = printable(os.fsencode(change.path).decode("utf-8", "replace"), 80)
+        if change.new_mode == SUBMODULE:
             raise RepoError(f"{shown} is a submodule; these cannot be taken over")
-        if path.count(b"/") >= depth:
+        if change.path.count("/") >= depth:
             raise RepoError(f"{shown} lies more than {depth} folders deep")
+
+
+def _changes(out: bytes) -> tuple[Change, ...]:
+    fields = out.split(b"\0")[:-1]
+    return tuple(_change(entry, path) for entry, path in zip(fields[::2], fields[1::2], strict=True))
+
+
+def _change(entry: bytes, path: bytes) -> Change:
+    old_mode, new_mode, old_id, new_id, _ = entry.decode("ascii").removeprefix(":").split(" ")
+    return Change(old_mode, new_mode, old_id, new_id, os.fsdecode(path))
 
 
 def _tree(*options: str) -> tuple[str, ...]:

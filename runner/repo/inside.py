@@ -6,17 +6,19 @@ looked at: no configuration, hooks, attributes, grafts, replacements or index; o
 
 from __future__ import annotations
 
+import os
 import re
 import secrets
 import time
 from collections.abc import Callable, Iterable
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import PurePosixPath
 from typing import IO
 
 from runner.errors import RepoError, SandboxError
-from runner.repo.git import identity
+from runner.repo.git import identity, printable
+from runner.repo.hide import Hidden
 from runner.repo.put import STEP_SECONDS, exclude_file, git_inside, send_history, write_inside
 from runner.repo.quarantine import Quarantine
 from runner.repo.source import OBJECT_ID
@@ -51,6 +53,8 @@ class Found:
     """Commit id; base's when nothing was done."""
     runner_committed: bool = False
     """The last commit was made here, of work that the agent had not committed."""
+    from_files: bool = False
+    """All of it was made here, of files that were read: no id in it is the agent's word."""
     notes: tuple[str, ...] = ()
     """What was not taken as the agent left it."""
 
@@ -61,6 +65,7 @@ class Folder:
 
     sandbox: Sandbox
     quarantine: Quarantine
+    hidden: Hidden
     deadline: float
     """By `time.monotonic`."""
     place: PurePosixPath = WORKSPACE
@@ -105,7 +110,8 @@ class Folder:
         if agents_objects:
             write_inside(self.sandbox, f"{self.path}/objects/info/alternates", f"{AGENTS_GIT}/objects\n".encode())
         else:
-            send_history(self.quarantine, self.sandbox, self.quarantine.base, git_dir=self.path)
+            base = self.quarantine.base
+            send_history(self.quarantine, self.sandbox, base, git_dir=self.path, hidden=self.hidden)
 
     def remove(self) -> None:
         """Give the space back, for a next round; what stays goes with the sandbox."""
@@ -130,7 +136,8 @@ def from_history(folder: Folder, *, ignored: tuple[bytes, ...], max_commits: int
 def from_work_tree(folder: Folder, *, ignored: tuple[bytes, ...]) -> Found:
     """The work tree as it is, on top of base, without a look at the agent's `.git`."""
     folder.create(ignored=ignored, agents_objects=False)
-    return _commit_work_tree(folder, folder.quarantine.base, folder.quarantine.base)
+    found = _commit_work_tree(folder, folder.quarantine.base, folder.quarantine.base)
+    return replace(found, from_files=True)
 
 
 def send_pack(folder: Folder, tip: str, file: IO[bytes], *, max_bytes: int) -> None:
@@ -145,9 +152,10 @@ def send_pack(folder: Folder, tip: str, file: IO[bytes], *, max_bytes: int) -> N
         file.write(chunk)
 
     wanted = f"{tip}\n^{folder.quarantine.base}\n".encode()
-    folder.git(
-        "pack-objects", "--quiet", "--revs", "--stdout", "--thin", "--delta-base-offset", stdin=[wanted], on_output=keep
-    )
+    pack = ("pack-objects", "--quiet", "--revs", "--stdout", "--delta-base-offset")
+    # With a stand-in on one side, a difference to what base has would be applied to something else on the other.
+    thin = () if folder.hidden.blobs else ("--thin",)
+    folder.git(*pack, *thin, stdin=[wanted], on_output=keep)
 
 
 # --- the agent's HEAD, read as bytes
@@ -198,12 +206,34 @@ def _commit_work_tree(folder: Folder, parent: str, committed: str, staged: bytes
     notes = (*([note] if note else []), *_add_all(folder))
     if staged:
         folder.git("update-index", "--add", "--remove", "-z", "--stdin", stdin=[staged])
+    notes += _restore_hidden(folder)
     notes += _drop_nested_repositories(folder, committed)
-    tree = _id(folder.git("write-tree"))
-    if tree == _id(folder.git("rev-parse", f"{parent}^{{tree}}")):
+    tree = _id(folder.git("write-tree", "--missing-ok"))
+    if tree == _tree_of(folder, parent):
         return Found(tip=parent, notes=notes)
     tip = _id(folder.git("commit-tree", tree, "-p", parent, "-m", "work"))
     return Found(tip=tip, runner_committed=True, notes=notes)
+
+
+def _restore_hidden(folder: Folder) -> tuple[str, ...]:
+    """Hidden files stay as base has them, in the index too, for the agent never had them to change or remove."""
+    if not folder.hidden.paths:
+        return ()
+    listed = bytearray()
+    folder.git("ls-files", "-z", on_output=listed.extend)
+    made = set(folder.hidden.paths).intersection(os.fsdecode(path) for path in bytes(listed).split(b"\0"))
+    folder.git("update-index", "-z", "--index-info", stdin=[folder.hidden.entries])
+    return tuple(f"{printable(path)!r} is hidden by the policy and stayed as it was" for path in sorted(made))
+
+
+def _tree_of(folder: Folder, commit: str) -> str:
+    """The tree of a commit, its hidden files as base has them."""
+    if not folder.hidden.paths:
+        return _id(folder.git("rev-parse", f"{commit}^{{tree}}"))
+    index = f"{folder.path}/index-of-commit"
+    folder.git("read-tree", commit, index=index)
+    folder.git("update-index", "-z", "--index-info", stdin=[folder.hidden.entries], index=index)
+    return _id(folder.git("write-tree", "--missing-ok", index=index))
 
 
 def _id(out: bytes) -> str:

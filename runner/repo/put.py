@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 import errno
+import os
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from runner.errors import ConfigError, RepoError
+from runner.repo.diff import NO_FILE, changes
 from runner.repo.git import CLEAN, GitFailed, git, identity, printable, stream
+from runner.repo.hide import NOTHING_HIDDEN, Hidden, stand_ins
 from runner.repo.quarantine import COPY_SECONDS, Quarantine
 from runner.sandbox.base import REPO, ExecResult, Sandbox
 from runner.task import Author
 
 EXCLUDE = REPO / ".git" / "info" / "exclude"
+SPARSE = REPO / ".git" / "info" / "sparse-checkout"
 STEP_SECONDS = 300.0
 OUTPUT = 4_000_000
 """Bytes of output that a git command inside may have, where it is read whole."""
 STDERR = 16_000
+MAX_UNTRACKED = 64_000_000
+"""Bytes."""
 FULL = "the sandbox's disk is full; raise container.disk in the policy"
 
 
@@ -24,12 +30,20 @@ class DiskFull(RepoError):
     """The sandbox has no space left where git writes."""
 
 
-def put(quarantine: Quarantine, sandbox: Sandbox, *, branch: str, author: Author, commit: str | None = None) -> None:
+def put(
+    quarantine: Quarantine,
+    sandbox: Sandbox,
+    *,
+    branch: str,
+    author: Author,
+    commit: str | None = None,
+    hidden: Hidden = NOTHING_HIDDEN,
+) -> None:
     """Make /workspace/repo a repository with `commit` (base by default) checked out on `branch`.
 
     What goes in is the history of that commit and nothing else: no other branch, no tag, no remote, no reflog of the
-    user's. Raises RepoError when the toolbox's git fails there, e.g. because the disk is too small; ConfigError for an
-    author that git does not take.
+    user's; and of what is `hidden` neither a file nor its content. Raises RepoError when the toolbox's git fails there,
+    e.g. because the disk is too small; ConfigError for an author that git does not take.
     """
     _check_author(quarantine, author)
     start = commit or quarantine.base
@@ -39,9 +53,12 @@ def put(quarantine: Quarantine, sandbox: Sandbox, *, branch: str, author: Author
     write_inside(sandbox, str(EXCLUDE), b"")
     if quarantine.shallow:
         write_inside(sandbox, str(REPO / ".git" / "shallow"), quarantine.shallow)
-    send_history(quarantine, sandbox, start, git_dir=str(REPO / ".git"))
+    send_history(quarantine, sandbox, start, git_dir=str(REPO / ".git"), hidden=hidden)
     for setting in (("user.name", author.name), ("user.email", author.email), ("gc.auto", "0")):
         git_inside(sandbox, "config", *setting)
+    if hidden.outside:
+        write_inside(sandbox, str(SPARSE), _sparse_file(hidden, _added(quarantine, start)))
+        git_inside(sandbox, "config", "core.sparseCheckout", "true")
     git_inside(sandbox, "update-ref", f"refs/heads/{branch}", start)
     git_inside(sandbox, "reset", "--quiet", "--hard", start, seconds=STEP_SECONDS)
 
@@ -54,11 +71,31 @@ def _check_author(quarantine: Quarantine, author: Author) -> None:
         raise ConfigError(f"output.author: git does not take {author.name!r} <{author.email}>") from error
 
 
-def send_history(quarantine: Quarantine, sandbox: Sandbox, commit: str, *, git_dir: str) -> None:
-    """Stream one pack with all that `commit` reaches into the repository `git_dir` of the sandbox."""
+def send_history(quarantine: Quarantine, sandbox: Sandbox, commit: str, *, git_dir: str, hidden: Hidden) -> None:
+    """Stream one pack with all that `commit` reaches into the repository `git_dir` of the sandbox.
+
+    It lacks what is hidden; a second one has the stand-ins.
+    """
     pack = ("pack-objects", "--quiet", "--revs", "--stdout", "--delta-base-offset")
-    with stream(quarantine.path, *pack, stdin=f"{commit}\n".encode(), seconds=COPY_SECONDS) as chunks:
+    wanted = "".join(f"{line}\n" for line in (commit, *(f"^{blob}" for blob in hidden.blobs)))
+    with stream(quarantine.path, *pack, stdin=wanted.encode(), seconds=COPY_SECONDS) as chunks:
         git_inside(sandbox, "--git-dir", git_dir, "index-pack", "--stdin", stdin=chunks, seconds=COPY_SECONDS)
+    if hidden.blobs:
+        for name, data in stand_ins(hidden.blobs, quarantine.object_format).items():
+            write_inside(sandbox, f"{git_dir}/objects/pack/{name}", data)
+
+
+def _sparse_file(hidden: Hidden, added: Iterable[bytes]) -> bytes:
+    """All but what is hidden; what was added since base is there, even in a folder of which nothing else is."""
+    left_out = b"".join(b"!" + line for line in exclude_file(hidden.outside).splitlines(keepends=True))
+    return b"/*\n" + left_out + exclude_file(added)
+
+
+def _added(quarantine: Quarantine, commit: str) -> list[bytes]:
+    if commit == quarantine.base:
+        return []
+    changed = changes(quarantine.path, quarantine.base, commit)
+    return [os.fsencode(change.path) for change in changed if change.old_mode == NO_FILE]
 
 
 def ignore_untracked(sandbox: Sandbox) -> tuple[bytes, ...]:
@@ -68,6 +105,19 @@ def ignore_untracked(sandbox: Sandbox) -> tuple[bytes, ...]:
     if paths:
         write_inside(sandbox, str(EXCLUDE), exclude_file(paths))
     return paths
+
+
+def untracked(sandbox: Sandbox) -> tuple[str, ...]:
+    """Every file of the repository's folder that git does not track, ignored ones included; from its root."""
+    found = bytearray()
+
+    def keep(chunk: bytes) -> None:
+        found.extend(chunk)
+        if len(found) > MAX_UNTRACKED:
+            raise RepoError(f"the names of untracked files in the sandbox are longer than {MAX_UNTRACKED:,} bytes")
+
+    git_inside(sandbox, "ls-files", "-z", "--others", on_output=keep)
+    return tuple(os.fsdecode(path) for path in bytes(found).split(b"\0") if path)
 
 
 def exclude_file(paths: Iterable[bytes]) -> bytes:

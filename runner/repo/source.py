@@ -42,6 +42,13 @@ class Source:
     """Start from the uncommitted changes on top of base."""
 
 
+def own_files(source: Source, files: Iterable[Path]) -> tuple[str, ...]:
+    """Those of the files that lie in the repository's work tree, from its root."""
+    root = source.work_tree.resolve() if source.work_tree else None
+    found = (file.resolve() for file in files)
+    return tuple(str(file.relative_to(root)) for file in found if root and file.is_relative_to(root))
+
+
 def locate(repo: Repo, *, folder: Path, include_uncommitted: bool = False) -> Source:
     """Find `repo.url` (a path is relative to `folder`, the task's) and pin `repo.base` to a commit id.
 

@@ -15,8 +15,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
 from runner.errors import RepoError
-from runner.repo.diff import check_paths, compare
+from runner.repo.diff import changes, check_paths, compare
 from runner.repo.git import OutputTooLong, create, git, identity, quoted_path, receive_pack
+from runner.repo.hide import NOTHING_HIDDEN, Hidden
 from runner.repo.inside import Folder, Found, from_history, from_work_tree, send_pack
 from runner.repo.put import DiskFull
 from runner.repo.quarantine import Quarantine
@@ -82,6 +83,8 @@ class _Order:
     message: str
     trailers: tuple[tuple[str, str], ...]
     ignored: tuple[bytes, ...]
+    hidden: Hidden
+    mask: Callable[[str], str]
     limits: TakeLimits
 
 
@@ -93,13 +96,16 @@ def take(
     message: str,
     trailers: Mapping[str, str] | None = None,
     ignored: Sequence[bytes] = (),
+    hidden: Hidden = NOTHING_HIDDEN,
+    mask: Callable[[str], str] = str,
     limits: TakeLimits | None = None,
 ) -> Taken:
     """End the agent's processes and bring its work, committed or not, into the quarantine.
 
     The first-parent line of commits from HEAD down to base is kept, message by message (a merge becomes one commit of
     that line). When base is not on that line (amended, rebased, orphaned), or the agent's `.git` is damaged, the work
-    comes out as one commit with `message`. `trailers` end every message. `ignored` are the paths that setup left.
+    comes out as one commit with `message`. `trailers` end every message. `ignored` are the paths that setup left; what
+    is `hidden` stays as base has it, in every commit. `mask` (`runner.masking`) takes secrets out of messages.
 
     Raises RepoError when the work is over a limit, not a valid tree, or cannot be read at all; SandboxLost.
     """
@@ -110,6 +116,8 @@ def take(
         message=message,
         trailers=tuple((trailers or {}).items()),
         ignored=tuple(ignored),
+        hidden=hidden,
+        mask=mask,
         limits=limits or TakeLimits(),
     )
     sandbox.end_processes()
@@ -141,7 +149,9 @@ def _attempt(order: _Order, find: Callable[[_Order, Folder], Found]) -> Taken:
 
 def _attempt_in(place: PurePosixPath, order: _Order, find: Callable[[_Order, Folder], Found]) -> Taken:
     deadline = time.monotonic() + order.limits.seconds / 2
-    folder = Folder(sandbox=order.sandbox, quarantine=order.quarantine, deadline=deadline, place=place)
+    folder = Folder(
+        sandbox=order.sandbox, quarantine=order.quarantine, hidden=order.hidden, deadline=deadline, place=place
+    )
     try:
         found = find(order, folder)
         if found.tip == order.quarantine.base:
@@ -197,7 +207,7 @@ def _rewritten(order: _Order, incoming: Path, found: Found) -> tuple[str, ...]:
     for theirs in _line(incoming, parent, found.tip):
         raw = git(incoming, "cat-file", "commit", theirs, guarded=True)
         message = _message(order, raw, runner=found.runner_committed and theirs == found.tip)
-        tree = git(incoming, "rev-parse", "--verify", f"{theirs}^{{tree}}", guarded=True).decode().strip()
+        tree = _tree(order, incoming, found, theirs)
         who = identity(order.author, date)
         command = ("commit-tree", tree, "-p", parent, "-F", "-")
         commit = git(incoming, *command, stdin=message, variables=who, guarded=True).decode().strip()
@@ -205,6 +215,30 @@ def _rewritten(order: _Order, incoming: Path, found: Found) -> tuple[str, ...]:
         made.append(commit)
         parent = commit
     return tuple(made)
+
+
+def _tree(order: _Order, incoming: Path, found: Found, commit: str) -> str:
+    """The tree of a commit, with the hidden files as base has them. Raises RepoError."""
+    tree = git(incoming, "rev-parse", "--verify", f"{commit}^{{tree}}", guarded=True).decode().strip()
+    if order.hidden == NOTHING_HIDDEN:
+        return tree
+    hidden = set(order.hidden.paths)
+    changed = changes(incoming, order.quarantine.base, commit)
+    elsewhere = [change for change in changed if change.path not in hidden]
+    if not found.from_files and any(change.new_id in order.hidden.blobs for change in elsewhere):
+        # Its id stands in the trees inside: whoever knows it can name it in a commit without having the content.
+        raise RepoError("a commit gives a content that the policy hides another path")
+    return _with_hidden(order, incoming, tree) if len(elsewhere) < len(changed) else tree
+
+
+def _with_hidden(order: _Order, incoming: Path, tree: str) -> str:
+    with tempfile.TemporaryDirectory(dir=incoming, prefix="hidden-") as scratch:
+        index = {"GIT_INDEX_FILE": str(Path(scratch) / "index")}
+        git(incoming, "read-tree", tree, variables=index, guarded=True)
+        # --index-info also takes away what stands in the way: a file where base has a folder, or the other way round.
+        command = ("update-index", "-z", "--index-info")
+        git(incoming, *command, stdin=order.hidden.entries, variables=index, guarded=True)
+        return git(incoming, "write-tree", variables=index, guarded=True).decode().strip()
 
 
 def _line(incoming: Path, base: str, tip: str) -> list[str]:
@@ -227,7 +261,7 @@ def _message(order: _Order, commit: bytes, *, runner: bool) -> bytes:
 
 def _cleaned(order: _Order, text: str) -> str:
     ours = {key.lower() for key, _ in (*order.trailers, RUNNER_COMMIT)}
-    kept = "".join(c for c in text[:MESSAGE_CHARS] if c.isprintable() or c in "\n\t")
+    kept = "".join(c for c in order.mask(text[:MESSAGE_CHARS]) if c.isprintable() or c in "\n\t")
     lines = (line.rstrip() for line in kept.split("\n") if line.partition(":")[0].strip().lower() not in ours)
     return "\n".join(lines).strip()
 

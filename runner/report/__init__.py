@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -10,6 +9,7 @@ from runner.artifacts import files_in, fingerprint, fingerprint_of, write_all_wh
 from runner.report.cost import cost_table
 from runner.report.html import render_html
 from runner.report.text import print_summary, summary
+from runner.report.visible import visible_json
 from runner.result import Artifact, JobResult
 from runner.transcript import AnyEvent
 
@@ -51,7 +51,7 @@ def write_artifacts(folder: Path, result: JobResult, events: Sequence[AnyEvent],
 
 
 def _json(value: object) -> bytes:
-    return json.dumps(value, indent=2, ensure_ascii=False).encode("utf-8", "replace") + b"\n"
+    return visible_json(value).encode() + b"\n"
 
 
 def _sorted(artifacts: list[Artifact]) -> tuple[Artifact, ...]:

@@ -9,6 +9,7 @@ from typing import Any, Literal, NamedTuple
 
 from runner.messages import Opaque, Text, ToolUse
 from runner.report.units import plural
+from runner.report.visible import exact
 from runner.result import subject_of
 from runner.transcript import (
     AgentEnded,
@@ -17,6 +18,9 @@ from runner.transcript import (
     BranchDelivered,
     BranchTaken,
     CheckRan,
+    Contained,
+    EgressTried,
+    GateRan,
     ModelFailed,
     ModelReplied,
     ModelRetried,
@@ -93,7 +97,7 @@ def conversation(events: Sequence[AnyEvent]) -> tuple[list[Item], int]:
     """The items to show, and the characters that one text may have."""
     cap = _cap(events)
     calls = _Calls(events)
-    shown = [event for event in events if type(event) in _VIEWS]
+    shown = [event for event in events if type(event) in _VIEWS and not _let_through(event)]
     left_out = max(0, len(shown) - FIRST_ITEMS - LAST_ITEMS)
     cut = FIRST_ITEMS if left_out else len(shown)
     first, last = (
@@ -101,6 +105,11 @@ def conversation(events: Sequence[AnyEvent]) -> tuple[list[Item], int]:
     )
     gap = [Item(kind="gap", title=f"{left_out:,} entries are left out here")] if left_out else []
     return [*first, *gap, *last], cap
+
+
+def _let_through(event: AnyEvent) -> bool:
+    """A connection that nobody need hear of."""
+    return isinstance(event, EgressTried) and event.allowed
 
 
 def clip(text: str, cap: int) -> Clip:
@@ -149,7 +158,7 @@ class _Calls:
         decision, ran = self._decided.get((turn, call.id)), self._ran.get((turn, call.id))
         return CallView(
             name=call.name,
-            subject=subject_of(call),
+            subject=exact(subject_of(call)),
             arguments=[_argument(name, value, cap) for name, value in call.input.items()],
             decision=decision,
             answer=clip(ran.content, cap) if ran else None,
@@ -161,7 +170,7 @@ class _Calls:
 
 
 def _argument(name: str, value: Any, cap: int) -> Argument:
-    text = _shown(value)
+    text = exact(_shown(value))
     return Argument(name=name, value=clip(text, cap), short=len(text) <= 80 and "\n" not in text)
 
 
@@ -281,6 +290,25 @@ def _notes(event: BranchTaken, cap: int) -> Clip | None:
     return clip("; ".join(event.notes), cap) if event.notes else None
 
 
+def _contained(event: Contained, calls: _Calls, cap: int) -> Item:
+    how = "Landlock holds the path rules" if event.landlock else "No Landlock here: commands are not held to path rules"
+    left = plural(len(event.uncontained), "rule")
+    title = f"{how}; {left} decided but not contained" if event.uncontained else how
+    return Item(kind="note", at=event.time, title=title, bad=not event.landlock)
+
+
+def _refused(event: EgressTried, calls: _Calls, cap: int) -> Item:
+    title = f"Connection to {event.host}:{event.port} refused"
+    return Item(kind="note", at=event.time, title=title, text=clip(event.reason, cap), bad=True)
+
+
+def _judged(event: GateRan, calls: _Calls, cap: int) -> Item:
+    if not event.violations:
+        return Item(kind="note", at=event.time, title="The gate let the diff pass")
+    title = f"The gate refused the diff: {plural(len(event.violations), 'violation')}"
+    return Item(kind="note", at=event.time, title=title, bad=True)
+
+
 def _delivered(event: BranchDelivered, calls: _Calls, cap: int) -> Item:
     inside = f" in {event.bundle}" if event.bundle else ""
     return Item(kind="note", at=event.time, title=f"Delivered as branch {event.branch}{inside}")
@@ -297,4 +325,7 @@ _VIEWS: dict[type, Any] = {
     AgentEnded: _agent_ended,
     BranchTaken: _taken,
     BranchDelivered: _delivered,
+    Contained: _contained,
+    EgressTried: _refused,
+    GateRan: _judged,
 }

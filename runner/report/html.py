@@ -20,7 +20,7 @@ from runner.report.conversation import CAPS, clip, conversation
 from runner.report.diff import parse_patch
 from runner.report.timeline import timeline
 from runner.report.units import duration, plural, short, size, usd
-from runner.report.visible import one_line, visible
+from runner.report.visible import exact, one_line, visible
 from runner.result import Artifact, JobResult
 from runner.transcript import AnyEvent, JobStarted, ModelReplied, ToolRan, of_kind
 
@@ -28,6 +28,10 @@ _TEMPLATES = Path(__file__).parent / "templates"
 
 MOST_FILES = 300
 MOST_DENIALS = 500
+MOST_ROWS = 500
+"""Of each of the tables of violations, approvals and connections."""
+MOST_PATHS = 200
+"""Of each list of contained paths and rules."""
 MOST_ARTIFACTS = 1_000
 LAST_WORDS_CHARS = 8_000
 RESOLVED_CHARS = 40_000
@@ -47,13 +51,15 @@ TONES = {
 def render_html(result: JobResult, events: Sequence[AnyEvent], patch: bytes, artifacts: Sequence[Artifact]) -> str:
     """The whole page. Bounded: it says where something was left out, and where that is found."""
     items, cap = conversation(events)
+    violations = result.gate.violations if result.gate else ()
     script = (_TEMPLATES / "report.js").read_text()
     return (
         _environment()
         .get_template("report.html.j2")
         .render(
             result=result,
-            tone=TONES.get(result.outcome, "bad"),
+            tone="bad" if violations else TONES.get(result.outcome, "bad"),
+            violations=violations,
             passed=sum(check.passed for check in result.checks),
             calls=sum(result.tool_calls.values()),
             cached=_cached(result),
@@ -73,6 +79,8 @@ def render_html(result: JobResult, events: Sequence[AnyEvent], patch: bytes, art
             logs={artifact.path for artifact in artifacts},
             most_files=MOST_FILES,
             most_denials=MOST_DENIALS,
+            most_rows=MOST_ROWS,
+            most_paths=MOST_PATHS,
             most_artifacts=MOST_ARTIFACTS,
             script=Markup(script),
             script_hash=b64encode(hashlib.sha256(script.encode()).digest()).decode(),
@@ -96,6 +104,7 @@ def _environment() -> Environment:
         "short": short,
         "plural": plural,
         "one_line": one_line,
+        "exact": exact,
         "words": lambda word: word.replace("_", " "),
         "clock": lambda time: f"{datetime.fromisoformat(time):%Y-%m-%d %H:%M:%S} UTC",
         "since": _since,

@@ -14,15 +14,18 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from runner.report.units import duration, plural, short, usd
-from runner.report.visible import one_line
-from runner.result import CheckResult, JobResult
+from runner.report.units import duration, plural, short, size, usd
+from runner.report.visible import exact, one_line
+from runner.result import Approval, CheckResult, JobResult
 
 WIDTH = 80
 WIDEST = 100
 MOST_PATHS = 8
 MOST_CHECKS = 20
 MOST_DENIED = 3
+MOST_VIOLATIONS = 8
+MOST_ASKED = 3
+MOST_REFUSED = 3
 MOST_NOTES = 5
 
 STYLES = {"solved": "bold green", "changed": "bold green", "no_change": "bold yellow", "denied": "bold yellow"}
@@ -70,6 +73,7 @@ def _rows(result: JobResult, folder: Path) -> Iterator[tuple[str, Text]]:
     yield "job", Text(one_line(result.job))
     yield "branch", _branch(result)
     yield "diff", _diff(result)
+    yield from _gate(result)
     for note in result.notes[:MOST_NOTES]:
         yield "note", Text(one_line(note[:200]), style="yellow")
     for check in result.checks[:MOST_CHECKS]:
@@ -78,10 +82,14 @@ def _rows(result: JobResult, folder: Path) -> Iterator[tuple[str, Text]]:
         yield "", Text(f"and {len(result.checks) - MOST_CHECKS} more checks")
     yield "turns", Text(_turns(result))
     yield from _denied(result)
+    yield from _asked(result)
+    yield from _network(result)
+    yield from _unjudged(result)
     yield "tokens", Text(_tokens(result))
     yield "cost", Text(_cost(result))
     yield "time", Text(_time(result))
     yield from _missing_controls(result)
+    yield from _uncontained(result)
     yield "report", Text(one_line(str(folder / "report.html")))
 
 
@@ -100,9 +108,20 @@ def _diff(result: JobResult) -> Text:
     more = [f"and {len(diff.paths) - MOST_PATHS} more"] if len(diff.paths) > MOST_PATHS else []
     text = Text.assemble(plural(diff.files, "file"), ", ", (f"+{diff.insertions:,}", "green"), " ")
     text.append(f"-{diff.deletions:,}", "red")
-    for line in [*map(one_line, diff.paths[:MOST_PATHS]), *more]:
+    for line in [*(one_line(exact(path)) for path in diff.paths[:MOST_PATHS]), *more]:
         text.append(f"\n{line}", "dim")
     return text
+
+
+def _gate(result: JobResult) -> Iterator[tuple[str, Text]]:
+    violations = result.gate.violations if result.gate else ()
+    for violation in violations[:MOST_VIOLATIONS]:
+        by = f" [{violation.rule}]" if violation.rule else ""
+        where = f" ({violation.where})" if violation.where else ""
+        path = f"{violation.path[:200]}: " if violation.path else ""
+        yield "gate", Text(one_line(f"{exact(path)}{violation.reason[:200]}{by}{where}"), style=_BAD)
+    if len(violations) > MOST_VIOLATIONS:
+        yield "", Text(f"and {plural(len(violations) - MOST_VIOLATIONS, 'more violation')}", style=_BAD)
 
 
 def _check(check: CheckResult) -> Text:
@@ -121,11 +140,48 @@ def _turns(result: JobResult) -> str:
 
 
 def _denied(result: JobResult) -> Iterator[tuple[str, Text]]:
-    calls = Counter(one_line(f"{denial.tool} {denial.subject}"[:120]) for denial in result.denials)
+    calls = Counter(one_line(exact(f"{denial.tool} {denial.subject}"[:120])) for denial in result.denials)
     for what, count in calls.most_common(MOST_DENIED):
         yield "denied", Text(what + (f" ({count:,} times)" if count > 1 else ""), style="yellow")
     if len(calls) > MOST_DENIED:
         yield "", Text(f"and {len(calls) - MOST_DENIED:,} others", style="yellow")
+
+
+def _asked(result: JobResult) -> Iterator[tuple[str, Text]]:
+    approvals = result.approvals
+    for question in approvals.questions[:MOST_ASKED]:
+        yield "asked", Text(f"{one_line(exact(question.call[:120]))}: {_answered(question)}")
+    if approvals.asked > MOST_ASKED:
+        rest = f"{approvals.asked} questions in all, {approvals.allowed} allowed, {approvals.denied} denied"
+        yield "", Text(rest)
+
+
+def _answered(question: Approval) -> str:
+    if question.allowed is None:
+        return "the job ended before the answer"
+    how = "denied" if not question.allowed else "allowed once" if question.scope == "once" else "allowed for the job"
+    return f"{how}, {one_line(question.by)}{f': {one_line(question.reason[:120])}' if question.reason else ''}"
+
+
+def _network(result: JobResult) -> Iterator[tuple[str, Text]]:
+    """Totals of what was let through, and what was refused by name."""
+    uses = result.egress
+    if through := sum(use.connections for use in uses):
+        moved = f"{size(sum(use.bytes_sent for use in uses))} out, {size(sum(use.bytes_received for use in uses))} in"
+        hosts = len({use.host for use in uses if use.connections})
+        yield "network", Text(f"{plural(through, 'connection')} to {plural(hosts, 'host')}, {moved}")
+    refused = [use for use in uses if use.refused]
+    for use in refused[:MOST_REFUSED]:
+        times = f" ({use.refused:,} times)" if use.refused > 1 else ""
+        yield "refused", Text(one_line(f"{use.host[:80]}:{use.port}{times}, {use.reason[:120]}"), style="yellow")
+    if len(refused) > MOST_REFUSED:
+        yield "", Text(f"and {len(refused) - MOST_REFUSED:,} others", style="yellow")
+
+
+def _unjudged(result: JobResult) -> Iterator[tuple[str, Text]]:
+    if result.unjudged:
+        count = plural(len(result.unjudged), "command")
+        yield "unjudged", Text(f"{count} ran that the policy could not read; see report.html", style="yellow")
 
 
 def _tokens(result: JobResult) -> str:
@@ -143,7 +199,8 @@ def _cost(result: JobResult) -> str:
 
 
 def _time(result: JobResult) -> str:
-    parts = [f"{name} {duration(result.timings[name])}" for name in ("model", "tools") if result.timings.get(name)]
+    names = {"model": "model", "tools": "tools", "approvals": "waiting for a person"}
+    parts = [f"{word} {duration(result.timings[name])}" for name, word in names.items() if result.timings.get(name)]
     return duration(result.seconds) + (f" ({', '.join(parts)})" if parts else "")
 
 
@@ -152,3 +209,12 @@ def _missing_controls(result: JobResult) -> Iterator[tuple[str, Text]]:
     names = [control.name for control in controls if control.status == "missing"]
     if names:
         yield "controls", Text(f"not enforced here: {', '.join(names)}", style="yellow")
+
+
+def _uncontained(result: JobResult) -> Iterator[tuple[str, Text]]:
+    if result.contained is None:
+        return
+    if not result.contained.landlock:
+        yield "contain", Text("no Landlock here: commands are not held to the path rules", style="yellow")
+    if count := len(result.contained.uncontained):
+        yield "contain", Text(f"{plural(count, 'rule')} decided but not contained; see report.html", style="yellow")

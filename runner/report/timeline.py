@@ -10,7 +10,16 @@ from typing import NamedTuple
 
 from runner.report.units import duration
 from runner.result import Phase, spans
-from runner.transcript import AnyEvent, CheckRan, Event, ModelReplied, SetupRan, ToolDecided, ToolRan
+from runner.transcript import (
+    AnyEvent,
+    ApprovalAnswered,
+    CheckRan,
+    Event,
+    ModelReplied,
+    SetupRan,
+    ToolDecided,
+    ToolRan,
+)
 
 WIDTH = 1000
 MOST_PIECES = 1_200
@@ -125,6 +134,8 @@ def _tool_pieces(events: Iterable[AnyEvent], axis: _Axis) -> Iterator[Piece]:
             case ToolRan(ran=True):
                 kind = "failed" if event.is_error else "tool"
                 yield axis.piece(event, event.seconds, kind, f"turn {event.turn}, {event.name}")
+            case ApprovalAnswered():
+                yield axis.piece(event, event.seconds, "asked", f"waiting for a person, {event.id}")
             case CheckRan() | SetupRan():
                 yield axis.piece(event, event.seconds, "tool" if event.exit_code == 0 else "failed", event.command)
 
@@ -165,16 +176,18 @@ def _tick(seconds: float) -> str:
 
 
 def _shares(events: Sequence[AnyEvent], total: float) -> list[Share]:
-    """The whole time, split: the agent's into model, tools and the rest of the loop."""
+    """The whole time, split: the agent's into model, tools, waiting for a person and the rest of the loop."""
     phases = dict.fromkeys(PHASE_WORDS, 0.0)
     for span in spans(events):
         phases[span.phase] += span.end - span.start
     model = sum(event.seconds for event in events if isinstance(event, ModelReplied))
     tools = sum(event.seconds for event in events if isinstance(event, ToolRan))
+    asked = sum(event.seconds for event in events if isinstance(event, ApprovalAnswered))
     parts = [
         ("model", "model", model),
         ("tool", "tools", tools),
-        ("agent", "agent loop", max(0.0, phases.pop("agent") - model - tools)),
+        ("asked", "waiting for a person", asked),
+        ("agent", "agent loop", max(0.0, phases.pop("agent") - model - tools - asked)),
         *((phase, PHASE_WORDS[phase], seconds) for phase, seconds in phases.items()),
     ]
     return [Share(kind, word, seconds, min(100.0, 100 * seconds / total)) for kind, word, seconds in parts if seconds]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 
 _ESCAPES = re.compile(
@@ -22,11 +23,24 @@ _UNSEEN = re.compile(
 )
 _LONGEST_RUN = 8
 
+# Lines of a job's log that GitHub's runner takes for commands (docs: workflow commands): `::name …::` at a line's
+# start, `##[name …]` anywhere. Wrapping may bring any part of a text to a line's start.
+_COMMAND_NAMES = (
+    "(?:set-env|set-output|save-state|add-path|add-mask|add-matcher|remove-matcher|echo|debug|warning|error|notice|group"
+    r"|endgroup|stop-commands|internal-set-repo-path)\b"
+)
+_WORKFLOW_COMMAND = re.compile(rf"##(?=\[{_COMMAND_NAMES})|::(?={_COMMAND_NAMES}[^\n]*?::)", re.IGNORECASE)
+
 
 def visible(text: str) -> str:
     """The text without terminal escapes, and with every character that would not be seen named or pictured."""
     text = text.replace("\r\n", "\n").replace("\r", "\n")
     return _UNSEEN.sub(_named, _ESCAPES.sub("", text))
+
+
+def exact(text: str) -> str:
+    """The same with nothing left out: of a call, what looks like an escape may be the part that counts."""
+    return _inert(_UNSEEN.sub(_named, text))
 
 
 def _named(run: re.Match[str]) -> str:
@@ -44,5 +58,16 @@ def _name(character: str) -> str:
 
 
 def one_line(text: str) -> str:
-    """Visible, on one line."""
-    return " ".join(visible(text).split())
+    """Visible, on one line, and no command to the runner of a CI job whose log it may stand in."""
+    return _inert(" ".join(visible(text).split()))
+
+
+def visible_json(value: object) -> str:
+    """JSON, indented, with an escape for every character in its strings that would not be seen, or would act."""
+    text = json.dumps(value, indent=2, ensure_ascii=False)
+    text = _UNSEEN.sub(lambda run: json.dumps(run.group())[1:-1], text)
+    return _WORKFLOW_COMMAND.sub(lambda found: f"\\u{ord(found.group()[0]):04x}{found.group()[1:]}", text)
+
+
+def _inert(text: str) -> str:
+    return _WORKFLOW_COMMAND.sub(r"⟨\g<0>⟩", text)

@@ -12,11 +12,16 @@ from runner.result.evidence import subject_of
 from runner.result.outcome import Verdict, judge
 from runner.result.phases import Phase, Span, spans
 from runner.result.schema import (
+    Approval,
+    Approvals,
     Artifact,
     CheckResult,
+    Containment,
     ControlState,
     Denial,
     DiffStat,
+    EgressUse,
+    GateState,
     JobFacts,
     JobResult,
     ModelCost,
@@ -24,12 +29,17 @@ from runner.result.schema import (
 )
 
 __all__ = [
+    "Approval",
+    "Approvals",
     "Artifact",
     "Bill",
     "CheckResult",
+    "Containment",
     "ControlState",
     "Denial",
     "DiffStat",
+    "EgressUse",
+    "GateState",
     "JobFacts",
     "JobResult",
     "ModelCost",

@@ -7,7 +7,16 @@ from collections.abc import Iterable, Sequence
 
 from runner.errors import EXIT_CODES
 from runner.result.bill import billed
-from runner.result.evidence import check_passed, checks_of_last_commit, denied_calls
+from runner.result.evidence import (
+    approvals,
+    check_passed,
+    checks_of_last_commit,
+    containment,
+    denied_calls,
+    egress_uses,
+    gate,
+    unjudged_calls,
+)
 from runner.result.phases import seconds_between, timings
 from runner.result.schema import CheckResult, DiffStat, JobFacts, JobResult, SandboxState
 from runner.transcript import (
@@ -62,6 +71,11 @@ def compute_result(events: Sequence[AnyEvent], *, transcript_hash: str) -> JobRe
         turns=bill.replies,
         tool_calls=_tool_calls(events),
         denials=denied_calls(events),
+        approvals=approvals(events),
+        unjudged=unjudged_calls(events),
+        egress=egress_uses(events),
+        contained=containment(events),
+        gate=gate(events),
         sandbox=_sandbox(events),
         final_message=next((end.message for end in reversed(of_kind(events, AgentEnded))), ""),
         seconds=seconds_between(started, ended),

@@ -6,7 +6,19 @@ from collections.abc import Iterator, Sequence
 from datetime import datetime
 from typing import Literal, NamedTuple, get_args
 
-from runner.transcript import AgentPrompted, AnyEvent, Event, ModelReplied, SandboxOpened, SetupRan, ToolRan, of_kind
+from runner.transcript import (
+    AgentPrompted,
+    AnyEvent,
+    ApprovalAnswered,
+    Contained,
+    EgressTried,
+    Event,
+    ModelReplied,
+    SandboxOpened,
+    SetupRan,
+    ToolRan,
+    of_kind,
+)
 
 Phase = Literal["sandbox", "setup", "agent", "branch", "checks", "end"]
 
@@ -39,7 +51,9 @@ def spans(events: Sequence[AnyEvent]) -> Iterator[Span]:
 _PHASES: dict[str, Phase] = {
     "sandbox_opened": "sandbox",
     "setup_ran": "setup",
+    "contained": "setup",
     "branch_taken": "branch",
+    "gate_ran": "branch",
     "branch_delivered": "branch",
     "check_ran": "checks",
     "job_started": "end",
@@ -48,8 +62,10 @@ _PHASES: dict[str, Phase] = {
 
 
 def _phase(event: AnyEvent, purpose: str, before: Phase) -> Phase:
-    if purpose == "checks" and isinstance(event, SandboxOpened | SetupRan):
+    if purpose == "checks" and isinstance(event, SandboxOpened | SetupRan | EgressTried | Contained):
         return "checks"
+    if isinstance(event, EgressTried):
+        return event.phase
     if isinstance(event, AgentPrompted):
         # The first prompt ends the preparation; later ones are reminders, and feedback about checks.
         return before if before in ("agent", "checks") else "setup"
@@ -62,10 +78,12 @@ def seconds_between(start: Event, end: Event) -> float:
 
 
 def timings(events: Sequence[AnyEvent]) -> dict[str, float]:
-    """Seconds per phase, and of these those of the model and the tools."""
+    """Seconds per phase; of these those of the model and the tools, and of waiting for a person where one was asked."""
     seconds: dict[str, float] = dict.fromkeys(get_args(Phase), 0.0)
     for span in spans(events):
         seconds[span.phase] += span.end - span.start
     seconds["model"] = sum(event.seconds for event in of_kind(events, ModelReplied))
     seconds["tools"] = sum(event.seconds for event in of_kind(events, ToolRan))
+    if answered := of_kind(events, ApprovalAnswered):
+        seconds["approvals"] = sum(event.seconds for event in answered)
     return {phase: round(value, 3) for phase, value in seconds.items()}

@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, PlainSerializer
 from runner.errors import Outcome
 from runner.messages import Usage
 from runner.task import Limits
+from runner.transcript import Violation
 
 Usd = Annotated[Decimal, PlainSerializer(lambda value: format(value, "f"), return_type=str, when_used="json")]
 """US dollars; a string of digits in JSON, never a float."""
@@ -71,6 +72,82 @@ class Denial(Fact):
     rule: str | None
     where: str | None
     reason: str
+    approval: str | None = None
+    """Id of the question to a person that led to it; None: the policy alone."""
+
+
+class Approval(Fact):
+    """One question to a person."""
+
+    id: str
+    turn: int
+    """0: it was about the diff, when the agent had ended."""
+    call: str
+    """What would be done, as rules would name it."""
+    rule: str | None
+    """The rule because of which it was asked; None: the mode, or `--approve`."""
+    where: str | None
+    why: str
+    """Why it was asked."""
+    allowed: bool | None
+    """None: the job ended before the question was answered."""
+    scope: Literal["once", "job"] | None
+    by: str
+    """`terminal`, the name of the user who answered, `timeout`, or `nobody`; "" when the job ended before."""
+    reason: str
+    """That was given with the answer."""
+    seconds: float
+    """From the question to the answer."""
+    calls: int
+    """Calls that it let through."""
+
+
+class Approvals(Fact):
+    asked: int = 0
+    allowed: int = 0
+    denied: int = 0
+    """By a person, or because nobody answered in time."""
+    questions: tuple[Approval, ...] = ()
+
+
+class EgressUse(Fact):
+    """What went to one port of one host in one phase."""
+
+    phase: Literal["setup", "agent", "checks"]
+    host: str
+    port: int
+    connections: int
+    """That were let through."""
+    refused: int
+    bytes_sent: int
+    """From the container."""
+    bytes_received: int
+    rule: str | None
+    """The entry of the policy's list that let the last of them through."""
+    reason: str
+    """Why the last of those that were refused was; "" when none was."""
+
+
+class Containment(Fact):
+    """What was done so that the kernel holds the policy's path rules."""
+
+    landlock: bool
+    """False: not applied, which the policy lets be."""
+    writable: tuple[str, ...]
+    """Folders that commands may write to, in the repository."""
+    hidden: tuple[str, ...]
+    """Paths of the repository that were not brought in."""
+    kept: tuple[str, ...]
+    """Paths that belong to another user inside."""
+    uncontained: tuple[str, ...]
+    """Rules that the tools keep to, and commands are not held to."""
+
+
+class GateState(Fact):
+    """The last judgement of the diff, before it could become a branch."""
+
+    violations: tuple[Violation, ...]
+    """Empty: it passed."""
 
 
 class ControlState(Fact):
@@ -139,11 +216,22 @@ class JobResult(Fact):
     tool_calls: dict[str, int] = {}
     """Calls per tool, denied ones included."""
     denials: tuple[Denial, ...] = ()
+    approvals: Approvals = Approvals()
+    """What a person was asked."""
+    unjudged: tuple[str, ...] = ()
+    """Calls that ran although the policy could not read all of their commands: a blacklist lets such pass."""
+    egress: tuple[EgressUse, ...] = ()
+    """Connections through the proxy, and those that were refused."""
+    contained: Containment | None = None
+    """None: nothing was contained, because no agent came to work."""
+    gate: GateState | None = None
+    """None: no diff came to be judged."""
     sandbox: SandboxState | None
     final_message: str = ""
     seconds: float
     timings: dict[str, float] = {}
-    """Seconds per phase (see `spans`), which add up to `seconds`; and of these `model` and `tools`."""
+    """Seconds per phase (see `spans`), which add up to `seconds`; and of these `model`, `tools`, and where
+    a person was asked, `approvals`."""
     hashes: dict[str, str] = {}
     """SHA-256 of the task file and the policy file; `transcript` is the hash of the transcript's last line."""
     artifacts: tuple[Artifact, ...] = ()

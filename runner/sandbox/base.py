@@ -13,6 +13,8 @@ from pathlib import PurePosixPath
 from types import TracebackType
 from typing import Literal, Protocol, Self
 
+from runner.policy.contain import Grant
+
 WORKSPACE = PurePosixPath("/workspace")
 """The bounded, writable mount of every job."""
 REPO = WORKSPACE / "repo"
@@ -137,8 +139,11 @@ class Sandbox(Protocol):
         log: str | None = None,
         on_output: Callable[[bytes], None] | None = None,
         separate_stderr: bool = False,
+        confined: bool = False,
     ) -> ExecResult:
         """Run one command as the job's user and wait; when it returns nothing of it runs any more.
+
+        `confined`: under the grants of `confine`, if that was called; the agent's commands are, the runner's are not.
 
         `command` is a script for program "shell", else the arguments. `log` names an artifact that gets the full
         output. `on_output` sees every chunk of output in order (all of it, unbounded: for streams such as a bundle).
@@ -148,7 +153,7 @@ class Sandbox(Protocol):
     def start(
         self, command: str, *, cwd: str = str(REPO), variables: Mapping[str, str] | None = None, log: str | None = None
     ) -> BackgroundTask:
-        """Start a shell script that may outlive the call; it ends with `stop_task`, or with the sandbox."""
+        """Start a shell script that may outlive the call; it ends with `stop_task`, or with the sandbox. Confined."""
         ...
 
     def poll_task(self, id: str) -> BackgroundTask:
@@ -187,6 +192,21 @@ class Sandbox(Protocol):
         """End every process of the job's user, background tasks included."""
         ...
 
+    def confine(self, grants: Sequence[Grant]) -> None:
+        """From now on confined commands have these rights over files and no others; may be called again.
+
+        Raises ControlNotEnforced when the kernel has no Landlock, or a try inside shows that it does not hold.
+        """
+        ...
+
+    def keep(self, *, unreadable: Sequence[str], unwritable: Sequence[str]) -> None:
+        """Give these paths (in the repository, with all below them) to another user inside, for good.
+
+        The job's user can then not change, remove or replace them, and those in `unreadable` not read either. Paths
+        that do not exist are passed over. Raises OSError naming the path that could not be given away.
+        """
+        ...
+
     def close(self) -> None: ...
 
     def __enter__(self) -> Self: ...
@@ -218,6 +238,22 @@ class Profile:
     """Names of controls that the policy lets be missing."""
 
 
+class Tunnel(Protocol):
+    """A connection that a process in the container made to the proxy port on its loopback."""
+
+    def recv(self) -> bytes:
+        """What the process sent next; b"" at its end. Raises SandboxLost."""
+        ...
+
+    def send(self, data: bytes) -> None:
+        """b"" ends our side of it. Raises BrokenPipeError when the process has gone, SandboxLost."""
+        ...
+
+    def close(self) -> None:
+        """End it; may be called twice, from any thread, and wakes a waiting `recv`."""
+        ...
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SandboxConfig:
     """All an engine needs to open a sandbox."""
@@ -231,6 +267,10 @@ class SandboxConfig:
     variables: Mapping[str, str] = field(default_factory=dict)
     log_folder: str | None = None
     """Host folder for `ExecResult.log` artifacts and the first process's stderr (`toolbox.log`)."""
+    on_tunnel: Callable[[Tunnel], None] | None = None
+    """Called for each connection to the proxy port, in a thread of its own; None: there is no such port."""
+    mask: tuple[str, ...] = ()
+    """Values that are masked in logs and output (runner.masking)."""
 
 
 class Engine(Protocol):

@@ -1,4 +1,4 @@
-"""The host's side of the pipe: requests to the toolbox and their answers, as frames. Protocol: docs/protocol.md.
+"""The host's side of the pipe: requests to the toolbox, and tunnels from it, as frames. Protocol: docs/protocol.md.
 
 Whatever runs in the container may speak on the other end, so nothing that arrives is trusted: it is bounded, checked,
 and the first thing that breaks the protocol ends the channel. One thread reads; callers send and wait in their own.
@@ -7,6 +7,7 @@ and the first thing that breaks the protocol ends the channel. One thread reads;
 from __future__ import annotations
 
 import contextlib
+import errno
 import socket
 import struct
 import threading
@@ -15,10 +16,13 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Protocol
 
 from runner.errors import SandboxError, SandboxLost
+from runner.sandbox.base import Tunnel
 from runner.toolbox import frames
 
 SEND_SECONDS = 60
 """A transport gives up sending when the other end has taken nothing for this time."""
+REASON_SECONDS = 2.0
+"""How long one who cannot send waits for the reader to find out why."""
 GRANT_BYTES = frames.WINDOW // 4
 MAX_MESSAGE = 500
 
@@ -47,12 +51,17 @@ def limit_send_time(connection: socket.socket) -> None:
 class Channel:
     """Requests over one transport, from any number of threads. Once it ended, all of them raise SandboxLost."""
 
-    def __init__(self, transport: Transport) -> None:
+    def __init__(self, transport: Transport, *, on_tunnel: Callable[[Tunnel], None] | None = None) -> None:
+        """`on_tunnel` is called for each tunnel, in a thread of its own; when it returns the tunnel is closed."""
         self._transport = transport
+        self._on_tunnel = on_tunnel
         self._lock = threading.Lock()
         self._sending = threading.Lock()
         self._streams: dict[int, _Stream] = {}
         self._next = 1
+        self._tunnels: dict[int, _Tunnel] = {}
+        """Those that we have not ended."""
+        self._newest_tunnel = 0
         self._lost: str | None = None
         self._reader = threading.Thread(target=self._read, name="pipe", daemon=True)
         self._reader.start()
@@ -205,6 +214,9 @@ class Channel:
         try:
             self._transport.send(frame)
         except OSError as error:
+            # The reader meets the end as well, and may learn why it came to that.
+            if threading.current_thread() is not self._reader:
+                self._reader.join(REASON_SECONDS)
             self._end(f"the pipe to the container broke: {error}")
             raise SandboxLost(self._lost) from error
         except BaseException:
@@ -229,6 +241,9 @@ class Channel:
             self._end(reason)
 
     def _receive(self, id: int, kind: int, payload: bytes) -> None:
+        if id % 2 == 0 and self._on_tunnel is not None:
+            self._receive_for_tunnel(id, kind, payload, self._on_tunnel)
+            return
         with self._lock:
             stream = self._streams.get(id)
             if stream is None:
@@ -245,10 +260,41 @@ class Channel:
                     raise frames.ProtocolError(f"kind {kind} is for the host alone")
             stream.wake()
 
+    def _receive_for_tunnel(self, id: int, kind: int, payload: bytes, on_tunnel: Callable[[Tunnel], None]) -> None:
+        if kind == frames.OPEN:
+            self._open_tunnel(id, frames.decode_json(payload), on_tunnel)
+            return
+        if kind == frames.END or id == 0 or id > self._newest_tunnel:
+            raise frames.ProtocolError(f"kind {kind} for tunnel {id}, which it cannot be for")
+        with self._lock:
+            # A tunnel that is not there any more: the toolbox had not seen our END yet.
+            if tunnel := self._tunnels.get(id):
+                tunnel.receive(kind, payload)
+
+    def _open_tunnel(self, id: int, request: dict[str, Any], on_tunnel: Callable[[Tunnel], None]) -> None:
+        if id <= self._newest_tunnel or request != {"op": "tunnel", "arguments": {}}:
+            raise frames.ProtocolError(f"tunnel {id} cannot be opened")
+        self._newest_tunnel = id
+        tunnel = _Tunnel(self, id)
+        with self._lock:
+            if len(self._tunnels) >= frames.MAX_TUNNELS:
+                raise frames.ProtocolError(f"more than {frames.MAX_TUNNELS} tunnels at once")
+            self._tunnels[id] = tunnel
+
+        def serve() -> None:
+            # The job's end, or that of the process inside, is no fault of whoever serves it.
+            with contextlib.closing(tunnel), contextlib.suppress(SandboxLost, BrokenPipeError):
+                on_tunnel(tunnel)
+
+        threading.Thread(target=serve, name=f"egress-{id // 2}", daemon=True).start()
+
     def _end(self, reason: str) -> None:
         """Close the pipe and wake everybody. The first reason stays; a second call does what ^C kept the first from."""
         with self._lock:
             self._lost = self._lost or reason
+            for tunnel in self._tunnels.values():
+                tunnel.wake()
+            self._tunnels.clear()
             waiting = list(self._streams.values())
             self._streams.clear()
             for stream in waiting:
@@ -301,6 +347,109 @@ class _Stream:
             self._bell.acquire()
         else:
             self._bell.acquire(timeout=max(0.0, min(deadline - time.monotonic(), threading.TIMEOUT_MAX)))
+
+
+class _Tunnel:
+    """A connection to the proxy port in the container; matches `base.Tunnel`. Sending b"" ends our side of it."""
+
+    def __init__(self, channel: Channel, id: int) -> None:
+        self._channel = channel
+        self._id = id
+        self._news = threading.Condition(channel._lock)
+        """Guards all that follows."""
+        self._buffer = bytearray()
+        """What came and was not collected yet; never more than a window."""
+        self._allowance = frames.TUNNEL_WINDOW
+        """Bytes of DATA that the toolbox may still send."""
+        self._consumed = 0
+        self._credit = frames.TUNNEL_WINDOW
+        """Bytes of DATA that we may send."""
+        self._complete = False
+        """The process sends no more."""
+        self._gone = False
+        """The process takes no more."""
+        self._closed = False
+
+    def recv(self) -> bytes:
+        with self._news:
+            self._news.wait_for(lambda: self._buffer or self._complete or self._closed or self._channel._lost)
+            if not self._closed:
+                self._channel._check()
+            data = bytes(self._buffer)
+            self._buffer.clear()
+            self._consumed += len(data)
+            granted = self._consumed if self._consumed >= frames.TUNNEL_WINDOW // 4 and not self._complete else 0
+            self._consumed -= granted
+            self._allowance += granted
+        if granted:
+            with contextlib.suppress(BrokenPipeError):  # closed meanwhile, and data is still data
+                self._put(frames.encode_credit(self._id, granted))
+        return data
+
+    def send(self, data: bytes) -> None:
+        if not data:
+            self._put(frames.encode(self._id, frames.DATA))
+        rest = memoryview(data)
+        while rest:
+            size = self._reserve(min(len(rest), frames.MAX_DATA))
+            self._put(frames.encode(self._id, frames.DATA, bytes(rest[:size])))
+            rest = rest[size:]
+
+    def close(self) -> None:
+        with self._news:
+            if self._closed:
+                return
+            self._closed = True
+            self._channel._tunnels.pop(self._id, None)
+            self._news.notify_all()
+        with contextlib.suppress(SandboxLost):
+            self._channel._send(frames.encode_json(self._id, frames.END, {"answer": {}}))
+
+    # --- for the channel, which holds its lock
+
+    def receive(self, kind: int, payload: bytes) -> None:
+        """Anything but OPEN and END. Raises ProtocolError."""
+        match kind:
+            case frames.DATA:
+                self._allowance -= len(payload)
+                if self._complete or self._allowance < 0:
+                    raise frames.ProtocolError("data past the credit, or past its end")
+                self._buffer += payload
+                self._complete = not payload
+            case frames.CREDIT:
+                self._credit += (size := frames.decode_credit(payload))
+                if size == 0 or self._credit > frames.MAX_CREDIT:
+                    raise frames.ProtocolError("credit that makes no sense")
+            case _:
+                self._complete = self._gone = True
+        self._news.notify_all()
+
+    def wake(self) -> None:
+        self._news.notify_all()
+
+    # ---
+
+    def _reserve(self, wanted: int) -> int:
+        """Bytes that we may send now, at least one; waits for credit."""
+        with self._news:
+            self._news.wait_for(self._has_credit)
+            size = min(wanted, self._credit)
+            self._credit -= size
+            return size
+
+    def _put(self, frame: bytes) -> None:
+        """Send a frame, unless the tunnel is closed: none may come after its END."""
+        with self._channel._sending:
+            with self._news:
+                self._has_credit()
+            self._channel._put(frame)
+
+    def _has_credit(self) -> bool:
+        """Raises BrokenPipeError or SandboxLost when nothing can be sent any more."""
+        self._channel._check()
+        if self._gone or self._closed:
+            raise BrokenPipeError(errno.EPIPE, "the process in the container has closed its connection")
+        return self._credit > 0
 
 
 def _pieces(stdin: Iterable[bytes]) -> Iterator[bytes]:

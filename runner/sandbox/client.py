@@ -5,40 +5,58 @@ from __future__ import annotations
 import base64
 import binascii
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from types import TracebackType
-from typing import Annotated, Any, BinaryIO, Literal, Self, TypeVar
+from typing import Annotated, Any, Literal, NamedTuple, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, PlainValidator, ValidationError
 
-from runner.errors import SandboxError, SandboxLost
+from runner.errors import ControlNotEnforced, SandboxLost
+from runner.masking import Masker, StreamMasker
+from runner.policy.contain import Grant
 from runner.sandbox.base import REPO, BackgroundTask, ExecResult, FileInfo, Program, SandboxReport
 from runner.sandbox.channel import Channel
+from runner.sandbox.output import LOG_BYTES, Kept, Log, Output
+from runner.sandbox.profile import landlock, refusal
 
-LOG_BYTES = 20_000_000
-"""What a log holds of an output's beginning; of a longer one it has the tail after that."""
 TASK_OUTPUT_BYTES = 64_000
 """Newest output of a background task in one BackgroundTask."""
 MAX_PATH = 64 * 1024
+KEEP_SECONDS = 600.0
+"""For the toolbox to copy what is kept, which may be as much as the workspace holds."""
 TASK_LOOK_BYTES = 1 << 20
 """What the toolbox keeps of it between two looks."""
 MAX_SECONDS = 604_800.0
 GRACE_SECONDS = 30.0
 """Time that the toolbox has to answer beyond what it was asked to take; after it the sandbox is lost."""
 
+_NO_MASK = Masker(())
+"""What the toolbox's git and ripgrep say is data for the runner: packs, and paths that must be as they are."""
+
 
 class Client:
     """Matches `base.Sandbox`. What each method does and raises is said there; here only what it leaves open."""
 
     def __init__(
-        self, channel: Channel, *, report: SandboxReport, log_folder: Path | None, on_close: Callable[[], None]
+        self,
+        channel: Channel,
+        *,
+        report: SandboxReport,
+        log_folder: Path | None,
+        on_close: Callable[[], None],
+        mask: tuple[str, ...] = (),
     ) -> None:
-        """`hello` must have been said on the channel. `on_close` is called once, after the channel was closed."""
+        """`hello` must have been said on the channel. `on_close` is called once, after the channel was closed.
+
+        The values in `mask` are kept out of logs, and out of the output of programs that are not the toolbox's own.
+        """
         self._report = report
         self._channel = channel
         self._log_folder = log_folder
         self._on_close: Callable[[], None] | None = on_close
-        self._task_logs: dict[str, _Log] = {}
+        self._mask = Masker(mask)
+        self._tasks: dict[str, _Task] = {}
 
     @property
     def report(self) -> SandboxReport:
@@ -58,9 +76,11 @@ class Client:
         log: str | None = None,
         on_output: Callable[[bytes], None] | None = None,
         separate_stderr: bool = False,
+        confined: bool = False,
     ) -> ExecResult:
         """Raises FileNotFoundError, or another OSError, when the directory or the program is not there."""
         seconds = min(seconds, MAX_SECONDS)
+        streamed = None if on_output else max(head_bytes, LOG_BYTES if log else 0)
         arguments = {
             "program": program,
             "argv": [command] if isinstance(command, str) else list(command),
@@ -68,23 +88,26 @@ class Client:
             "variables": dict(variables or {}),
             "stdin": stdin != (),
             "seconds": seconds,
-            "stream_bytes": None if on_output else max(head_bytes, LOG_BYTES if log else 0),
+            "stream_bytes": streamed,
             "tail_bytes": tail_bytes,
             "separate_stderr": separate_stderr,
             "stderr_bytes": head_bytes,
+            "confined": confined,
         }
-        kept = _Kept(head_bytes, tail_bytes)
+        mask = _NO_MASK if program in ("git", "rg") else self._mask
+        kept = Kept(head_bytes, tail_bytes)
         with self._log(log, tail_bytes) as artifact:
+            output = Output(mask.stream(), streamed=streamed, kept=kept, log=artifact)
 
             def take(data: bytes) -> None:
-                kept.add(data)
-                artifact.add(data)
+                output.add(data)
                 if on_output is not None:
                     on_output(data)
 
             ended = self._ask(_Ended, "exec", arguments, stdin=stdin, on_data=take, seconds=seconds + GRACE_SECONDS)
-            artifact.finish(ended.output_bytes)
-        return _exec_result(ended, kept, artifact)
+            output.finish(ended.output_bytes)
+        stderr = mask.stream()
+        return _exec_result(ended, output, kept, artifact, stderr.feed(ended.stderr_bytes()) + stderr.cut())
 
     def start(
         self, command: str, *, cwd: str = str(REPO), variables: Mapping[str, str] | None = None, log: str | None = None
@@ -92,7 +115,7 @@ class Client:
         """Raises BlockingIOError when too many run already. The log gets what each look finds."""
         arguments = {"argv": [command], "cwd": cwd, "variables": dict(variables or {})}
         id = self._ask(_Started, "start_task", arguments).id
-        self._task_logs[id] = self._log(log, 0)
+        self._tasks[id] = _Task(self._mask.stream(), self._log(log, 0))
         return BackgroundTask(id=id, running=True, output=b"", exit_code=None, signal=None, seconds=0.0)
 
     def poll_task(self, id: str) -> BackgroundTask:
@@ -125,6 +148,24 @@ class Client:
     def end_processes(self) -> None:
         self._ask(_Nothing, "end_processes", {})
 
+    def confine(self, grants: Sequence[Grant]) -> None:
+        """Raises also when under these grants not even the toolbox's git can run."""
+        try:
+            done = self._ask(_Confined, "confine", {"grants": [asdict(grant) for grant in grants]})
+            if not done.enforced:
+                raise ControlNotEnforced(refusal([landlock(done.landlock_abi, works=False)]))
+            tried = self.exec(["--version"], program="git", cwd="/", confined=True)
+        except OSError as error:
+            raise ControlNotEnforced(f"commands cannot be confined to what the policy grants: {error}") from error
+        if not tried.ok:
+            said = tried.output.decode("utf-8", "replace").strip()[:200]
+            raise ControlNotEnforced(f"under what the policy grants, commands cannot run: git --version: {said!r}")
+
+    def keep(self, *, unreadable: Sequence[str], unwritable: Sequence[str]) -> None:
+        """To be called once, while no command runs."""
+        paths = {"unreadable": list(unreadable), "unwritable": list(unwritable)}
+        self._ask(_Nothing, "keep", paths, seconds=KEEP_SECONDS)
+
     def ping(self) -> None:
         """Return when the toolbox answers."""
         self._ask(_Nothing, "ping", {})
@@ -147,15 +188,13 @@ class Client:
         self.close()
 
     def _look_at_task(self, op: str, id: str) -> BackgroundTask:
-        output = bytearray()
-        state = self._ask(_TaskState, op, {"id": id}, on_data=self._collect(output, TASK_LOOK_BYTES))
-        if id in self._task_logs:
-            with self._task_logs[id] as log:
-                log.add(_gap(state.dropped_bytes) + output)
+        found = bytearray()
+        state = self._ask(_TaskState, op, {"id": id}, on_data=self._collect(found, TASK_LOOK_BYTES))
+        output = self._tasks[id].take(bytes(found), state)
         return BackgroundTask(
             id=id,
             running=state.running,
-            output=bytes(output[-TASK_OUTPUT_BYTES:]),
+            output=output[-TASK_OUTPUT_BYTES:],
             exit_code=state.exit_code,
             signal=state.signal,
             seconds=state.seconds,
@@ -191,115 +230,41 @@ class Client:
         self._channel.close()
         return SandboxLost(f"the toolbox broke the protocol: {what}")
 
-    def _log(self, name: str | None, tail_bytes: int) -> _Log:
+    def _log(self, name: str | None, tail_bytes: int) -> Log:
         folder = self._log_folder
-        return _Log(folder / name if folder is not None and name is not None else None, tail_bytes)
+        return Log(folder / name if folder is not None and name is not None else None, tail_bytes)
 
 
-class _Kept:
-    """Head and tail of an output of any length."""
+class _Task(NamedTuple):
+    """Where the output of a background task goes."""
 
-    def __init__(self, head_bytes: int, tail_bytes: int) -> None:
-        self.head = b""
-        self.received = 0
-        self._head_bytes = head_bytes
-        self._tail = _Tail(tail_bytes)
+    mask: StreamMasker
+    log: Log
 
-    def add(self, data: bytes) -> None:
-        self.received += len(data)
-        missing = self._head_bytes - len(self.head)
-        self.head += data[:missing]
-        self._tail.add(data[missing:])
-
-    @property
-    def tail(self) -> bytes:
-        return self._tail.newest()
+    def take(self, found: bytes, state: _TaskState) -> bytes:
+        """Log what a look found, and return it, masked."""
+        with self.log as log:
+            before = self.mask.cut() if state.dropped_bytes else b""
+            log.add(before)
+            if state.dropped_bytes:
+                log.gap(state.dropped_bytes)
+            after = self.mask.feed(found) + (b"" if state.running else self.mask.end())
+            log.add(after)
+        return before + after
 
 
-class _Tail:
-    def __init__(self, limit: int) -> None:
-        self._limit = limit
-        self._buffer = bytearray()
-
-    def add(self, data: bytes) -> None:
-        self._buffer += data
-        if len(self._buffer) > 2 * self._limit:
-            del self._buffer[: len(self._buffer) - self._limit]
-
-    def newest(self) -> bytes:
-        return bytes(self._buffer[-self._limit :]) if self._limit else b""
-
-
-class _Log:
-    """An artifact with an output: the first LOG_BYTES, and, when it ends, the tail. Opened by the first byte."""
-
-    def __init__(self, path: Path | None, tail_bytes: int) -> None:
-        self.truncated = False
-        self._path = path
-        self._file: BinaryIO | None = None
-        self._written = 0
-        self._tail = _Tail(tail_bytes)
-
-    @property
-    def name(self) -> str | None:
-        """Relative to the job's folder, in which the folder of the logs lies; None when nothing was written."""
-        return f"{self._path.parent.name}/{self._path.name}" if self._path is not None and self._written else None
-
-    def add(self, data: bytes) -> None:
-        if self._path is None or not data:
-            return
-        fits = max(0, LOG_BYTES - self._written)
-        self._write(data[:fits])
-        self._tail.add(data[fits:])
-
-    def finish(self, output_bytes: int) -> None:
-        """The output has ended, with so many bytes in all."""
-        tail = self._tail.newest()
-        self.truncated = self._path is not None and output_bytes > self._written + len(tail)
-        if self._path is not None:
-            self._write(_gap(output_bytes - self._written - len(tail)) + tail)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._file is not None:
-            self._file.close()
-            self._file = None
-
-    def _write(self, data: bytes) -> None:
-        if not data:
-            return
-        assert self._path is not None
-        try:
-            if self._file is None:
-                self._file = self._path.open("ab")
-            self._file.write(data)
-        except OSError as error:
-            # Not an OSError of the command: those are raised as such.
-            raise SandboxError(f"cannot write the log {self._path}: {error.strerror}") from error
-        self._written += len(data)
-
-
-def _gap(size: int) -> bytes:
-    """What stands in a log for `size` bytes that are not there."""
-    return b"\n[%d bytes omitted]\n" % size if size > 0 else b""
-
-
-def _exec_result(ended: _Ended, kept: _Kept, log: _Log) -> ExecResult:
-    output_bytes = max(ended.output_bytes, kept.received)
-    head, tail = kept.head, kept.tail
-    truncated = output_bytes > len(head) + len(tail)
+def _exec_result(ended: _Ended, output: Output, kept: Kept, log: Log, stderr: bytes) -> ExecResult:
+    truncated = kept.truncated
     return ExecResult(
         exit_code=ended.exit_code,
         signal=ended.signal,
-        output=head + tail,
-        stderr=ended.stderr_bytes(),
-        output_bytes=output_bytes,
+        output=kept.head + kept.tail,
+        stderr=stderr,
+        output_bytes=max(ended.output_bytes, output.received),
         seconds=ended.seconds,
         timed_out=ended.timed_out,
         truncated=truncated,
-        head_bytes=len(head) if truncated else 0,
+        head_bytes=len(kept.head) if truncated else 0,
         oom_killed=ended.oom_killed,
         over_quota=ended.over_quota,
         cwd=ended.cwd,
@@ -375,6 +340,11 @@ class _Described(_Answer):
 class _Matched(_Answer):
     paths: Annotated[tuple[_Path, ...], Field(strict=False)]
     more: bool
+
+
+class _Confined(_Answer):
+    landlock_abi: _Size
+    enforced: bool
 
 
 class _Nothing(_Answer):

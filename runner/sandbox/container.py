@@ -14,12 +14,13 @@ from pathlib import Path
 from typing import Literal, Self
 
 from runner.errors import ImageNotFound, SandboxError
+from runner.masking import Masker
 from runner.sandbox import clean, profile
 from runner.sandbox.api import Api, NotThere, Pipe
 from runner.sandbox.base import SandboxConfig, SandboxReport
 from runner.sandbox.channel import Channel
 from runner.sandbox.client import Client
-from runner.sandbox.hello import Hello, Settings, say_hello
+from runner.sandbox.hello import PROXY_PORT, Hello, Settings, say_hello
 from runner.sandbox.profile import ImageConfig
 
 GONE_SECONDS = 3.0
@@ -69,10 +70,10 @@ class ContainerEngine:
             undo.callback(lambda: self._abandon(name, answered="create" in clock.timings))
             self._create(config, image, name)
             clock.lap("create")
-            pipe = self._start(name, config.log_folder)
+            pipe = self._start(name, config)
             undo.callback(pipe.close)
             clock.lap("start")
-            channel = Channel(pipe)
+            channel = Channel(pipe, on_tunnel=config.on_tunnel)
             found = say_hello(channel, _settings(config, image))
             clock.lap("hello")
             client = Client(
@@ -80,6 +81,7 @@ class ContainerEngine:
                 report=self._report(config, name, found, clock.timings),
                 log_folder=Path(config.log_folder) if config.log_folder else None,
                 on_close=lambda: self._see_off(name),
+                mask=config.mask,
             )
             undo.pop_all()
         return client
@@ -96,9 +98,9 @@ class ContainerEngine:
             variables={name: value for name, _, value in variables}, volumes=tuple(image.get("Volumes") or ())
         )
 
-    def _start(self, name: str, log_folder: str | None) -> Pipe:
+    def _start(self, name: str, config: SandboxConfig) -> Pipe:
         """Attach first, so that nothing which the first process says is lost, and so that it ends when we do."""
-        log = _Stderr(Path(log_folder, STDERR_NAME) if log_folder else None)
+        log = _Stderr(Path(config.log_folder, STDERR_NAME) if config.log_folder else None, config.mask)
         pipe = self.api.attach(name, on_stderr=log.write, on_end=lambda: self._why_ended(name))
         try:
             self.api.post(f"/containers/{name}/start")
@@ -207,6 +209,7 @@ def _settings(config: SandboxConfig, image: ImageConfig) -> Settings:
         gid=config.profile.gid,
         variables=image.loader_variables | dict(config.variables),
         hidden_variables=(*profile.VARIABLES, "container"),  # podman sets "container"
+        proxy_port=PROXY_PORT if config.on_tunnel else None,
     )
 
 
@@ -223,13 +226,15 @@ class _Clock:
 
 
 class _Stderr:
-    """The beginning of the first process's standard error, in a file that is made when there is any."""
+    """The beginning of the first process's standard error, masked, in a file that is made when there is any."""
 
-    def __init__(self, path: Path | None) -> None:
+    def __init__(self, path: Path | None, mask: tuple[str, ...]) -> None:
         self._path = path
         self._room = STDERR_BYTES
+        self._mask = Masker(mask).stream()
 
     def write(self, data: bytes) -> None:
+        data = self._mask.feed(data)
         kept, self._room = data[: self._room], max(0, self._room - len(data))
         if self._path is not None and kept:
             with self._path.open("ab") as file:

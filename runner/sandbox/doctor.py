@@ -27,6 +27,8 @@ LOW_OPEN_FILES = 1024
 IN_CONTAINER, IN_DOCKER = Path("/run/.containerenv"), Path("/.dockerenv")
 """What podman and docker put into their containers: there, with a socket mounted, /etc is not the engine's."""
 SYS_LANDLOCK_CREATE_RULESET = 444
+KNOWS_TRUNCATION = 3
+"""Version of Landlock, see landlock(7)."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -120,7 +122,7 @@ def diagnose() -> Diagnosis:
     """Look at the machine and at every engine."""
     machine = look_at_machine()
     engines = tuple(look_at_engine(name) for name in ENGINES)
-    return Diagnosis(machine=machine, engines=engines, problems=tuple(_machine_problems(machine)))
+    return Diagnosis(machine=machine, engines=engines, problems=tuple(machine_problems(machine)))
 
 
 def look_at_machine() -> Machine:
@@ -300,7 +302,8 @@ def engine_problems(facts: EngineFacts) -> Iterator[Problem]:
         )
 
 
-def _machine_problems(machine: Machine) -> Iterator[Problem]:
+def machine_problems(machine: Machine) -> Iterator[Problem]:
+    """What of these facts stands in a job's way, or leaves it with less."""
     if not machine.key_present:
         yield Problem(
             what="ANTHROPIC_API_KEY is not set: anthropic: models cannot be used",
@@ -314,8 +317,15 @@ def _machine_problems(machine: Machine) -> Iterator[Problem]:
         )
     if machine.landlock_abi == 0:
         yield Problem(
-            what="the kernel has no Landlock: paths cannot be closed to single commands",
-            next_step="use Linux 5.13 or newer, with landlock among the security modules (lsm=)",
+            what="the kernel has no Landlock: a policy whose path rules commands are to be held to refuses the job",
+            next_step="use Linux 5.13 or newer, with landlock among the security modules (lsm=); "
+            "or let it be missing, in the policy: container.best_effort: [landlock]",
+        )
+    elif machine.landlock_abi < KNOWS_TRUNCATION:
+        yield Problem(
+            what=f"the kernel's Landlock (ABI {machine.landlock_abi}) does not keep commands from cutting off files "
+            "that they may not write to",
+            next_step="use Linux 6.2 or newer",
         )
     if machine.open_files_limit < LOW_OPEN_FILES:
         yield Problem(

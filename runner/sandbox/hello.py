@@ -17,6 +17,7 @@ from runner.sandbox.channel import Channel
 
 SECONDS = 30.0
 """Time for the toolbox to start and look around."""
+PROXY_PORT = 3128
 
 Number = Annotated[int, Field(ge=-(2**64), le=2**64)]
 Text = Annotated[str, Field(max_length=64 * 1024)]
@@ -40,6 +41,8 @@ class Settings:
     """Variables of every command, on top of the image's."""
     hidden_variables: tuple[str, ...] = ("PYTHONHOME",)
     """Variables of the first process that no command sees: they are the toolbox's own."""
+    proxy_port: int | None = None
+    """Where the toolbox takes connections on the loopback, for tunnels; None: nowhere."""
 
 
 class Found(BaseModel):

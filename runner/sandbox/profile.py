@@ -307,11 +307,11 @@ def read_back(profile: Profile, found: Hello) -> tuple[Control, ...]:
     controls = tuple(_compared(profile, found))
     missing = [found for found in controls if found.status == "missing" and found.name not in may_be_missing]
     if missing:
-        raise ControlNotEnforced(_refusal(missing))
+        raise ControlNotEnforced(refusal(missing))
     return controls
 
 
-def _refusal(missing: list[Control]) -> str:
+def refusal(missing: list[Control]) -> str:
     """One line: what was not applied, the next steps, and how to do without."""
     what = ", ".join(f"{found.name} (asked for {found.requested}, found {found.effective})" for found in missing)
     steps = dict.fromkeys(NEXT_STEPS.get(found.name, "see: claw-runner doctor") for found in missing)
@@ -323,15 +323,17 @@ def _refusal(missing: list[Control]) -> str:
 
 
 CONTROLS: tuple[ControlName, ...] = get_args(ControlName)
-NEVER_REQUIRED = frozenset({"user_namespace"})
-"""Reported, not required: docker has user namespaces for the whole daemon only. podman is asked for one, and refuses
-by itself when it cannot give it (podman.py)."""
+NEVER_REQUIRED = frozenset({"user_namespace", "landlock"})
+"""Reported, not required here. docker has user namespaces for the whole daemon only; podman is asked for one, and
+refuses by itself when it cannot give it (podman.py). Landlock is needed by policies with something to contain, and
+`Client.confine` refuses."""
 _ROOTLESS = "a rootless engine needs cgroup version 2 with delegated controllers: run as root, or boot with version 2"
 NEXT_STEPS = {
     "memory": _ROOTLESS,
     "pids": _ROOTLESS,
     "cpus": _ROOTLESS,
     "swap": "boot with swapaccount=1",
+    "landlock": "use Linux 5.13 or newer, with landlock among the security modules (lsm=)",
 }
 
 
@@ -363,8 +365,11 @@ def _compared(profile: Profile, found: Hello) -> Iterator[Control]:
     yield _at_most("file_size", profile.file_size, command.limits.file_size[1])
     yield _at_most("open_files", profile.open_files, command.limits.open_files[1])
     yield _at_most("core_dumps", 0, command.limits.core[1])
+    yield landlock(found.landlock_abi, works=found.landlock_abi > 0)
 
 
+TRUNCATE_ABI = 3
+"""The version of Landlock (Linux 6.2) that made truncate(2) a right of its own."""
 PAGE = 65_536
 """Largest page of the supported machines; tmpfs rounds its size up to whole pages."""
 SIGN_OF_MASKING = "/proc/interrupts"
@@ -443,6 +448,17 @@ def _writable(mounts: tuple[Mount, ...]) -> str:
     found = {mount.path for mount in mounts if mount.kind not in _IN_MEMORY and "ro" not in mount.options}
     found -= {"/", "/etc/hostname"}
     return _join(found) or "none writable"
+
+
+def landlock(abi: int, *, works: bool) -> Control:
+    """The control `landlock`, by the kernel's version of it and by whether it does its work."""
+    gap = "" if abi >= TRUNCATE_ABI else ", which lets commands cut off files that they may not write to"
+    return Control(
+        name="landlock",
+        requested="when the policy asks for it",
+        effective=f"ABI {abi}{gap}" if works else f"ABI {abi}, without effect" if abi else "none",
+        status="missing" if not works else "soft" if gap else "hard",
+    )
 
 
 def _difference(total: int | None, part: int | None) -> int | None:

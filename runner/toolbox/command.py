@@ -6,6 +6,7 @@ import json
 import marshal
 import os
 import signal
+import socket
 from errno import EAGAIN
 
 from . import frames, supervisor
@@ -141,7 +142,7 @@ class Prepared:
             self.errors, stderr_end = self._pipe()
             self.cwd, cwd_end = self._pipe()
             self.status, status_end = self._pipe()
-            orders_end, self._orders = self._pipe()
+            orders_end, self._orders = self._socket_pair()
             own_orders_end, self._supervisors_orders = self._pipe()
             theirs = supervisor.Ends(stdin_end, stdout_end, stderr_end, cwd_end, status_end, orders_end, own_orders_end)
             self.pid = zygote.supervisor(theirs)
@@ -153,12 +154,12 @@ class Prepared:
         for fd in (self.stdin, self.output, self.errors, self.cwd, self.status):
             os.set_blocking(fd, False)
 
-    def start(self, launch: supervisor.Launch) -> None:
+    def start(self, launch: supervisor.Launch, ruleset: int | None) -> None:
         """Give the orders, and close the pipes that this command does not need."""
         try:
-            write(self._orders, launch.dump())
+            self._send_orders(launch.dump(), ruleset)
             write(self._supervisors_orders, marshal.dumps(launch.seconds))
-        except BrokenPipeError:
+        except (BrokenPipeError, ConnectionResetError):
             self.close_all()
             raise OSError(EAGAIN, "the process that was to be the command is gone") from None
         self.close(self._orders, self._supervisors_orders)
@@ -188,6 +189,21 @@ class Prepared:
     def close_all(self) -> None:
         """Also ends a supervisor that has no orders yet."""
         self.close(*self._open)
+
+    def _send_orders(self, orders: bytes, ruleset: int | None) -> None:
+        fds = [] if ruleset is None else [(socket.SOL_SOCKET, socket.SCM_RIGHTS, supervisor.FD.pack(ruleset))]
+        connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM, fileno=self._orders)
+        try:
+            sent = connection.sendmsg([orders], fds)
+        finally:
+            connection.detach()
+        write(self._orders, orders[sent:])
+
+    def _socket_pair(self) -> tuple[int, int]:
+        """What a pipe cannot carry is a descriptor."""
+        ends = tuple(end.detach() for end in socket.socketpair())
+        self._open.update(ends)
+        return ends[0], ends[1]
 
     def _pipe(self) -> tuple[int, int]:
         ends = os.pipe()
@@ -290,13 +306,14 @@ class Command:
         prepared: Prepared,
         launch: supervisor.Launch,
         *,
+        ruleset: int | None,
         sink: Sink,
         errors: Sink,
         stdin: Stream,
         done: Callable[[Result], None],
     ) -> None:
         """`errors` and `stdin` are used if `launch` says so. Raises OSError when it cannot be started any more."""
-        prepared.start(launch)
+        prepared.start(launch, ruleset)
         self._loop, self._pipes, self._done = loop, prepared, done
         self._result = Result()
         self._report = b""

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import os
 import resource
 import sys
 
-from . import cgroup, privileges
+from . import cgroup, landlock, privileges
+from .child import in_child
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ def gather(root: str, uid: int, gid: int, workspace: str) -> dict[str, Any]:
         "interfaces": interfaces(),
         "resolv_conf": read_text("/etc/resolv.conf"),
         "devices": devices(),
-        "landlock_abi": privileges.landlock_abi(),
+        "landlock_abi": landlock.abi(),
     }
 
 
@@ -73,17 +73,13 @@ def credentials() -> dict[str, Any]:
 
 def ask_child(uid: int, gid: int) -> dict[str, Any]:
     """The same of a child that has become the job's user, as every command does."""
-    reader, writer = os.pipe()
-    if os.fork() == 0:
-        try:
-            privileges.become(uid, gid)
-            os.write(writer, json.dumps(credentials()).encode("ascii"))
-        finally:
-            os._exit(0)
-    os.close(writer)
-    with os.fdopen(reader, "rb") as pipe:
-        answer: dict[str, Any] = json.loads(pipe.read() or b"{}")
-    return answer
+
+    def become_and_tell() -> dict[str, Any]:
+        privileges.become(uid, gid)
+        return credentials()
+
+    told: dict[str, Any] = in_child(become_and_tell)
+    return told
 
 
 def mounts(measured: set[str]) -> list[dict[str, Any]]:

@@ -97,6 +97,14 @@ def split(path: bytes) -> list[bytes]:
     return names
 
 
+def below(folder: bytes, path: bytes) -> list[bytes] | None:
+    """Names that lead from `folder` to `path`, none when they are the same; None when it is not in there."""
+    start = folder.rstrip(b"/") + b"/"
+    if path == folder:
+        return []
+    return path[len(start) :].split(b"/") if path.startswith(start) else None
+
+
 def open_folder(folder: int, name: bytes, path: bytes, *, create: bool) -> int:
     flags = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW
     try:

@@ -18,6 +18,10 @@ MAX_JSON = 1024 * 1024
 WINDOW = 1024 * 1024
 """Bytes of DATA that a side may send on a new stream before it gets CREDIT."""
 MAX_CREDIT = 2**31
+TUNNEL_WINDOW = 256 * 1024
+"""The same on a tunnel: the toolbox holds so much for each, and its memory is the job's."""
+MAX_TUNNELS = 64
+"""Tunnels that are open at once; the toolbox lets further connections wait."""
 
 # Lengths that a payload may have, by kind.
 LENGTHS = {OPEN: (2, MAX_JSON), DATA: (0, MAX_DATA), CREDIT: (4, 4), END: (2, MAX_JSON), CANCEL: (0, 0)}

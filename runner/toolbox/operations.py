@@ -10,9 +10,11 @@ import base64
 import os
 import time
 from contextlib import suppress
-from errno import EILSEQ, EINVAL
+from errno import EBUSY, EILSEQ, EINVAL
 
-from . import cgroup, command, facts, files, frames, privileges, supervisor
+from . import cgroup, command, facts, files, frames, keep, landlock, privileges, supervisor
+from .child import in_child
+from .relay import proxy_variables
 from .stream import Refused
 
 TYPE_CHECKING = False
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from .loop import Loop
+    from .relay import Relay
     from .stream import Stream
     from .zygote import Zygote
 
@@ -54,18 +57,25 @@ class Settings:
         self.inode_limit = None if inode_limit is None else int(inode_limit)
         self.variables = {str(name): str(value) for name, value in arguments["variables"].items()}
         self.hidden = frozenset(arguments["hidden_variables"])
+        proxy_port = arguments["proxy_port"]
+        self.proxy_port = None if proxy_port is None else int(proxy_port)
 
 
 class Toolbox:
     """Everything the toolbox knows: its settings, the commands that run, the background tasks."""
 
-    def __init__(self, loop: Loop, zygote: Zygote) -> None:
+    def __init__(self, loop: Loop, zygote: Zygote, relay: Relay) -> None:
         self.loop = loop
+        self.relay = relay
         self._zygote = zygote
         self.root = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
         self.running: dict[Execution | Task, command.Command] = {}
         self.tasks: dict[str, Task] = {}
         self.tasks_started = 0
+        self.confinement: landlock.Confinement | None = None
+        """Of confined commands; None before the first `confine`."""
+        self.kept = False
+        """The repository's folder is the keeper's."""
         self.oom_counter: int | None = None
         self._settings: Settings | None = None
         self._base: dict[bytes, bytes] = {}
@@ -85,6 +95,8 @@ class Toolbox:
         """From now on this is the job."""
         if self._settings is not None:
             raise Refused("bad_request", "hello was said already")
+        if settings.proxy_port is not None:
+            self.relay.listen(settings.proxy_port)
         self._settings = settings
         self._base = base_variables(settings)
         self.oom_counter = cgroup.oom_counter()
@@ -94,15 +106,23 @@ class Toolbox:
 
     def variables(self, own: dict[str, str]) -> dict[bytes, bytes]:
         """What a command finds in its environment; `own` are those of the call."""
-        return {**self._base, **{encode(name): encode(value) for name, value in own.items()}}
+        variables = {**self._base, **{encode(name): encode(value) for name, value in own.items()}}
+        return keep.trusting(variables, encode(self.settings.repo)) if self.kept else variables
+
+    def use(self, confinement: landlock.Confinement) -> None:
+        """For confined commands from now on; those that run keep what they have."""
+        if self.confinement is not None:
+            self.confinement.close()
+        self.confinement = confinement
 
     def start(self, owner: Execution | Task, launch: supervisor.Launch, **how: Any) -> None:
         """Start a command; `how` are its sinks and stream. Raises OSError when there is no process to be had."""
+        ruleset = self.confinement.ruleset() if launch.confined and self.confinement is not None else None
         spare, self._spare = self._spare, None
         if spare is None or not spare.waits():
             spare = command.Prepared(self._zygote)
         self._count_inodes()
-        self.running[owner] = command.Command(self.loop, spare, launch, done=owner.done, **how)
+        self.running[owner] = command.Command(self.loop, spare, launch, ruleset=ruleset, done=owner.done, **how)
 
     def ended(self, owner: Execution | Task, result: command.Result) -> None:
         """A command of ours is done. When its supervisor could not end all of it, or was killed, we do."""
@@ -191,7 +211,7 @@ class Execution:
         self._answer: dict[str, Any] | None = None
         toolbox.start(
             self,
-            launch_of(toolbox, arguments, seconds=float(arguments["seconds"])),
+            launch_of(toolbox, arguments, seconds=float(arguments["seconds"]), confined=bool(arguments["confined"])),
             sink=self._outflow,
             errors=self._errors,
             stdin=stream,
@@ -238,7 +258,7 @@ class Task:
         self._result: command.Result | None = None
         self._started = time.monotonic()
         shell = {**arguments, "program": "shell", "stdin": False, "separate_stderr": False}
-        launch = launch_of(toolbox, shell, seconds=None)
+        launch = launch_of(toolbox, shell, seconds=None, confined=True)
         toolbox.start(self, launch, sink=self._store, errors=self._store, stdin=stream)
 
     @property
@@ -412,6 +432,47 @@ def write(toolbox: Toolbox, stream: Stream, arguments: Arguments) -> None:
     Writing(stream, files.Replacement(path_of(toolbox, arguments), arguments["expected_sha256"]))
 
 
+def confine(toolbox: Toolbox, stream: Stream, arguments: Arguments) -> Arguments:
+    """Takes the rules only when they can be applied: a command is confined by them, or not started."""
+    settings = toolbox.settings
+    rules = [
+        landlock.plan(encode(grant["path"]), grant["access"], [encode(path) for path in grant["without"]])
+        for grant in arguments["grants"]
+    ]
+    rules.append(landlock.plan(encode(toolbox.root), "read", []))
+
+    def attempt() -> bool:
+        privileges.become(settings.uid, settings.gid)
+        return landlock.holds(rules, encode(settings.workspace))
+
+    version = landlock.abi()
+    enforced = version > 0 and in_child(attempt)
+    if enforced:
+        toolbox.use(landlock.Confinement(rules))
+    return {"landlock_abi": version, "enforced": enforced}
+
+
+def keep_paths(toolbox: Toolbox, stream: Stream, arguments: Arguments) -> Arguments:
+    if toolbox.kept:
+        raise Refused("bad_request", "keep was done already")
+    if toolbox.running:
+        raise OSError(EBUSY, "commands run")
+    settings = toolbox.settings
+    repo, home = encode(settings.repo), encode(settings.home)
+    places = keep.plan(repo, *([encode(path) for path in arguments[key]] for key in ("unreadable", "unwritable")))
+
+    def hand_over() -> bool:
+        given = keep.Handover(settings.uid, settings.gid).run(repo, places)
+        if given:
+            privileges.act_as(settings.uid, settings.gid)
+            keep.trust_at_home(home, repo)
+        return given
+
+    toolbox.kill_user()
+    toolbox.kept = in_child(hand_over)
+    return {}
+
+
 OPERATIONS: dict[str, Callable[[Toolbox, Stream, Arguments], Arguments | None]] = {
     "hello": hello,
     "ping": ping,
@@ -425,10 +486,12 @@ OPERATIONS: dict[str, Callable[[Toolbox, Stream, Arguments], Arguments | None]] 
     "glob": glob,
     "read": read,
     "write": write,
+    "confine": confine,
+    "keep": keep_paths,
 }
 
 
-def launch_of(toolbox: Toolbox, arguments: Arguments, *, seconds: float | None) -> supervisor.Launch:
+def launch_of(toolbox: Toolbox, arguments: Arguments, *, seconds: float | None, confined: bool) -> supervisor.Launch:
     """What to start for the arguments of `exec` or `start_task`. Raises OSError when there is no such program."""
     settings = toolbox.settings
     variables = toolbox.variables(arguments["variables"])
@@ -450,6 +513,7 @@ def launch_of(toolbox: Toolbox, arguments: Arguments, *, seconds: float | None) 
         uid=settings.uid,
         gid=settings.gid,
         seconds=seconds,
+        confined=confined and toolbox.confinement is not None,
         stdin=bool(arguments["stdin"]),
         separate_stderr=bool(arguments["separate_stderr"]),
         track_cwd=program == "shell",
@@ -496,6 +560,7 @@ def base_variables(settings: Settings) -> dict[bytes, bytes]:
         "GIT_PAGER": "cat",
         "GIT_TERMINAL_PROMPT": "0",
         "PATH": f"{path}:{OWN_PATH}",
+        **({} if settings.proxy_port is None else proxy_variables(settings.proxy_port)),
         **settings.variables,
     }
     return {**base, **{encode(name): encode(value) for name, value in ours.items()}}

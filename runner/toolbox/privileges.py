@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import os
 import signal
+from errno import EPERM
 
 PR_SET_PDEATHSIG = 1
 PR_SET_DUMPABLE = 4
@@ -15,7 +16,6 @@ PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL = 47, 4
 CAPABILITY_VERSION_3 = 0x20080522
 KEPT = 1 << 5 | 1 << 6 | 1 << 7
 """CAP_KILL, CAP_SETGID, CAP_SETUID: to run commands as another user, and to end them."""
-SYS_LANDLOCK_CREATE_RULESET = 444
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -35,10 +35,15 @@ def settle() -> None:
 
 
 def act_as(uid: int, gid: int) -> None:
-    """From now on open files with the rights of this user. Signals still need the rights of our own uid."""
+    """From now on open files with the rights of this user. Signals still need the rights of our own uid.
+
+    Raises OSError when there is no such user here: these calls themselves tell no error, but who one was before.
+    """
     if os.geteuid() == 0:
         _libc.setfsgid(gid)
         _libc.setfsuid(uid)
+        if (_libc.setfsuid(-1), _libc.setfsgid(-1)) != (uid, gid):
+            raise OSError(EPERM, f"cannot act as user {uid}, group {gid}")
 
 
 def become(uid: int, gid: int) -> None:
@@ -67,12 +72,6 @@ def kill_all_of(uid: int) -> None:
 def prctl(option: int, value: int) -> None:
     if _libc.prctl(option, value, 0, 0, 0) != 0:
         raise OSError(ctypes.get_errno(), f"prctl({option}, {value})")
-
-
-def landlock_abi() -> int:
-    """Version of the kernel's Landlock, 0 when there is none. The call with flag 1 only asks."""
-    version = _libc.syscall(SYS_LANDLOCK_CREATE_RULESET, None, ctypes.c_size_t(0), 1)
-    return int(version) if version > 0 else 0
 
 
 def _keep_capabilities() -> None:

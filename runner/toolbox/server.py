@@ -11,6 +11,7 @@ import time
 from . import frames, privileges
 from .loop import Loop
 from .operations import OPERATIONS, Toolbox
+from .relay import Relay
 from .stream import Refused, Stream
 from .zygote import Zygote
 
@@ -38,7 +39,7 @@ def serve() -> NoReturn:
     gc.freeze()  # what is there now stays; a collection in a fork must not copy its pages
     zygote = Zygote()
     loop = Loop()
-    toolbox = Toolbox(loop, zygote)
+    toolbox = Toolbox(loop, zygote, Relay(loop, OUTPUT))
     server = Server(toolbox)
     loop.tick = toolbox.tick
     loop.watch(INPUT, server.read)
@@ -83,14 +84,16 @@ class Server:
         if not data:
             raise EOFError
         for id, kind, payload in self._parser.feed(data):
-            if kind == frames.OPEN:
+            if id % 2 == 0:
+                self._toolbox.relay.receive(id, kind, payload)
+            elif kind == frames.OPEN:
                 self._open(id, payload)
             else:
                 self._pass_on(id, kind, payload)
 
     def _open(self, id: int, payload: bytes) -> None:
         self._streams = {key: stream for key, stream in self._streams.items() if not stream.closed}
-        if id % 2 == 0 or id <= self._newest or len(self._streams) >= MAX_STREAMS:
+        if id <= self._newest or len(self._streams) >= MAX_STREAMS:
             raise frames.ProtocolError(f"stream {id} cannot be opened")
         self._newest = id
         request = frames.decode_json(payload)
@@ -113,7 +116,7 @@ class Server:
         stream = self._streams.get(id)
         if stream is None or stream.closed:
             # What the host sent before it saw our answer.
-            if id > self._newest or id % 2 == 0:
+            if id > self._newest:
                 raise frames.ProtocolError(f"stream {id} was never opened")
         elif kind == frames.DATA:
             stream.take(payload)

@@ -1,4 +1,4 @@
-"""One request on the pipe, as the toolbox sees it: what arrives on it, and what it may send."""
+"""One stream of the pipe, as the toolbox sees it: what arrives on it, and what it may send."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from typing import Any, Protocol
 
     class Receiver(Protocol):
-        """Takes the DATA of a request; `data` says how many bytes are dealt with already, `granted` gets the rest."""
+        """Takes the DATA of a stream, and says by `Stream.consumed` what of it is dealt with."""
 
         def data(self, payload: bytes) -> None: ...
         def end(self) -> None: ...
@@ -27,18 +27,18 @@ class Refused(Exception):
 
 
 class Stream:
-    """A request that has not been answered yet."""
+    """A request that has not been answered yet, or a tunnel."""
 
-    def __init__(self, id: int, output: int) -> None:
+    def __init__(self, id: int, output: int, *, window: int = frames.WINDOW) -> None:
         self.id = id
-        self.credit = frames.WINDOW
+        self.credit = window
         """Bytes of DATA that we may send."""
         self.receiver: Receiver | None = None
         self.on_credit: Callable[[], None] = lambda: None
         self.on_cancel: Callable[[], None] = lambda: None
         self.closed = False
         self._output = output
-        self._allowance = frames.WINDOW
+        self._window = self._allowance = window
         self._consumed = 0
 
     def take(self, payload: bytes) -> None:
@@ -55,7 +55,7 @@ class Stream:
     def consumed(self, size: int) -> None:
         """`size` bytes of what came in are dealt with: the host may send as many more."""
         self._consumed += size
-        if self._consumed >= frames.WINDOW // 4 and not self.closed:
+        if self._consumed >= self._window // 4 and not self.closed:
             self._allowance += self._consumed
             write(self._output, frames.encode_credit(self.id, self._consumed))
             self._consumed = 0
@@ -68,9 +68,17 @@ class Stream:
         self.on_credit()
 
     def send(self, payload: bytes) -> None:
-        """DATA to the host; never more than `credit`."""
+        """DATA to the host; never more than `credit`. On a tunnel an empty one is the end of it."""
         self.credit -= len(payload)
         write(self._output, frames.encode(self.id, frames.DATA, payload))
+
+    def open(self, request: dict[str, Any]) -> None:
+        """Begin a stream of our own."""
+        write(self._output, frames.encode_json(self.id, frames.OPEN, request))
+
+    def cancel(self) -> None:
+        """Have the host end a stream of our own."""
+        write(self._output, frames.encode(self.id, frames.CANCEL))
 
     def answer(self, answer: dict[str, Any]) -> None:
         """The end of a request that worked."""

@@ -10,12 +10,14 @@ import json
 import marshal
 import os
 import signal
+import socket
+import struct
 import sys
 import time
 from contextlib import suppress
 from errno import EINVAL
 
-from . import privileges
+from . import landlock, privileges
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
 HARSH_SECONDS = 1.0
 """After this time of stopping and killing one by one, a tree that still grows is left to the toolbox."""
 TICK_SECONDS = 0.01
+FD = struct.Struct("i")
 OOM_SCORE = b"1000"
 """The kernel ends commands for want of memory before it thinks of the toolbox. See proc(5), oom_score_adj."""
 CWD_FD = 3
@@ -39,10 +42,11 @@ RESTORED_SIGNALS = (
 
 
 class Launch:
-    """What to start: programs to try in turn, arguments, variables, directory, user, time, and which pipes it gets."""
+    """What to start: programs to try in turn, arguments, variables, directory, user, time, rights, and which pipes."""
 
     __slots__ = (
         "argv",
+        "confined",
         "cwd",
         "gid",
         "programs",
@@ -64,12 +68,14 @@ class Launch:
         uid: int,
         gid: int,
         seconds: float | None,
+        confined: bool = False,
         stdin: bool = False,
         separate_stderr: bool = False,
         track_cwd: bool = False,
     ) -> None:
+        """`confined`: a Landlock ruleset comes with the orders, by which the command is held."""
         self.programs, self.argv, self.variables, self.cwd = programs, argv, variables, cwd
-        self.uid, self.gid, self.seconds = uid, gid, seconds
+        self.uid, self.gid, self.seconds, self.confined = uid, gid, seconds, confined
         self.stdin, self.separate_stderr, self.track_cwd = stdin, separate_stderr, track_cwd
 
     def dump(self) -> bytes:
@@ -138,9 +144,9 @@ def wait_and_start(ends: Ends) -> NoReturn:
         os.setsid()
         restore_signals()
         raise_oom_score()
-        orders = read_all(ends.orders)
+        orders, ruleset = receive(ends.orders)
         if orders:
-            start(Launch(**marshal.loads(orders)), ends)
+            start(Launch(**marshal.loads(orders)), ends, ruleset)
     except ValueError as error:  # a variable or an argument that execve(2) cannot take
         report(ends.status, {"errno": EINVAL, "message": str(error), "path": None})
     except OSError as error:
@@ -152,10 +158,12 @@ def wait_and_start(ends: Ends) -> NoReturn:
         os._exit(127)
 
 
-def start(launch: Launch, ends: Ends) -> NoReturn:
-    """Become the command: only the descriptors of the call, the job's user, its directory, its program."""
+def start(launch: Launch, ends: Ends, ruleset: int) -> NoReturn:
+    """Become the command: only the descriptors of the call, the job's user, its rights, its directory, its program."""
     connect(launch, ends)
     privileges.become(launch.uid, launch.gid)
+    if launch.confined:
+        landlock.restrict(ruleset)
     os.chdir(launch.cwd)
     execute(launch)
 
@@ -188,6 +196,17 @@ def read_all(fd: int) -> bytes:
     while part := os.read(fd, 65536):
         parts.append(part)
     return b"".join(parts)
+
+
+def receive(fd: int) -> tuple[bytes, int]:
+    """Everything until the other end is closed, and the descriptor that came with it, -1 when none did."""
+    connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM, fileno=fd)
+    first, extras, _, _ = connection.recvmsg(65536, socket.CMSG_LEN(FD.size), socket.MSG_CMSG_CLOEXEC)
+    rest = read_all(connection.detach()) if first else b""
+    [ruleset] = FD.unpack(extras[0][2]) if extras else [-1]
+    while 0 <= ruleset <= CWD_FD:
+        ruleset = os.dup(ruleset)  # `connect` puts others there
+    return first + rest, ruleset
 
 
 def raise_oom_score() -> None:

@@ -13,6 +13,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
+from runner.egress.fetch import Fetch
 from runner.policy import Call
 from runner.sandbox.base import REPO, Sandbox
 
@@ -24,6 +25,8 @@ class Session:
     sandbox: Sandbox
     permits: Callable[[Call], bool] = lambda call: True
     """The policy's word on what a call would come upon on its way, such as the files that a search finds."""
+    fetch: Fetch | None = None
+    """Fetches pages of the web; None: there are none in this job."""
     seconds_left: float = float("inf")
     """Time the job still has; set by the loop before each call, caps every timeout."""
     cwd: str = str(REPO)
@@ -34,6 +37,8 @@ class Session:
     """Resolved path of each file the model has read or written -> SHA-256 of what it knows the file to be."""
     tasks: list[str] = field(default_factory=list)
     """Ids of the background tasks, in order of their start."""
+    confinement: str = ""
+    """What the model is told of the folders that commands are held to when one is refused; empty: they are not."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

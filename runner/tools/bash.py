@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import signal as signals
 
 from runner.policy import Call
@@ -14,6 +15,8 @@ MAX_SECONDS = 600.0
 _HEAD_BYTES = 15_000
 _TAIL_BYTES = 15_000
 """Of output in one answer: with the head about 8,000 tokens. The end is where a test run says what failed."""
+_REFUSED = re.compile(rb"Permission denied|Operation not permitted|Read-only file system|E(?:ACCES|PERM|ROFS)\b")
+"""How programs word what the kernel refuses."""
 
 
 class Bash(Tool):
@@ -35,7 +38,7 @@ class Bash(Tool):
     """Return at once and let the command run on; read it with BashOutput, end it with KillBash."""
 
     def calls(self, session: Session) -> tuple[Call, ...]:
-        return (Call(tool="Bash", subject=self.command),)
+        return (Call(tool="Bash", subject=self.command, cwd=session.cwd),)
 
     def run(self, session: Session, calls: tuple[Call, ...]) -> Answer:
         seconds = min(self._seconds(), session.seconds_left)
@@ -60,6 +63,7 @@ class Bash(Tool):
             head_bytes=_HEAD_BYTES,
             tail_bytes=_TAIL_BYTES,
             log=log,
+            confined=True,
         )
 
     def _seconds(self) -> float:
@@ -83,7 +87,7 @@ class BashOutput(Tool):
             task = session.sandbox.poll_task(self.bash_id)
         except KeyError:
             return _unknown(self.bash_id, session)
-        return Answer(content=_report(task), details=_task_details(task))
+        return Answer(content=_report(task, session), details=_task_details(task))
 
 
 class KillBash(Tool):
@@ -100,14 +104,17 @@ class KillBash(Tool):
             task = session.sandbox.stop_task(self.shell_id)
         except KeyError:
             return _unknown(self.shell_id, session)
-        return Answer(content=f"Background command {task.id} has ended.\n{_report(task)}", details=_task_details(task))
+        return Answer(
+            content=f"Background command {task.id} has ended.\n{_report(task, session)}", details=_task_details(task)
+        )
 
 
 # What the model reads says nothing of times that were measured: a replay of the job must tell it the same.
 
 
 def _ended(result: ExecResult, seconds: float, session: Session) -> Answer:
-    parts = [_status(result, seconds), _output(result), _follow(result, session)]
+    refusal = _refusal(result.exit_code, result.output, session)
+    parts = [_status(result, seconds), _output(result), refusal, _follow(result, session)]
     return Answer(
         content="\n".join(part for part in parts if part) or "(no output)",
         is_error=not result.ok,
@@ -144,6 +151,11 @@ def _text(output: bytes) -> str:
     return output.decode("utf-8", "replace").strip("\n")
 
 
+def _refusal(exit_code: int | None, output: bytes, session: Session) -> str:
+    """What the model should know when a command failed for want of rights; empty when it did not."""
+    return session.confinement if exit_code and _REFUSED.search(output) else ""
+
+
 def _follow(result: ExecResult, session: Session) -> str:
     """Keep the directory that the shell ended in, if it is still there; says so when the next call starts elsewhere."""
     wanted = result.cwd or session.cwd
@@ -176,14 +188,15 @@ def _started(task: BackgroundTask, session: Session) -> Answer:
     )
 
 
-def _report(task: BackgroundTask) -> str:
+def _report(task: BackgroundTask, session: Session) -> str:
     if task.running:
         state = "Still running."
     elif task.signal is not None:
         state = f"Ended by signal {_signal_name(task.signal)}."
     else:
         state = f"Ended. Exit code {task.exit_code}"
-    return f"{state}\n{_text(task.output) or '(no new output)'}"
+    refusal = _refusal(task.exit_code, task.output, session)
+    return "\n".join(part for part in (state, _text(task.output) or "(no new output)", refusal) if part)
 
 
 def _task_details(task: BackgroundTask) -> dict[str, object]:

@@ -69,11 +69,13 @@ class Grep(Tool):
             head_bytes=_READ_BYTES,
             tail_bytes=0,
             separate_stderr=True,
+            confined=True,
         )
-        trouble = _trouble(result)
+        closed = _closed(result)
+        trouble = "" if closed else _trouble(result)
         if trouble and not result.output:
             return failure(trouble, exit_code=result.exit_code)
-        return self._show(result, root, trouble, session)
+        return self._show(result, root, f"{closed} paths could not be read" if closed else trouble, session)
 
     @property
     def _mode(self) -> Literal["content", "files_with_matches", "count"]:
@@ -141,6 +143,13 @@ def _lines(text: str, root: str) -> Iterator[Hit]:
         # A path with a line end in it comes in two halves, which no rule could judge: neither is taken for a path.
         if separator and path.startswith(root):
             yield Hit(path, rest.removesuffix("\r"))
+
+
+def _closed(result: ExecResult) -> int:
+    """How many paths the job's user may not read, when ripgrep complained of nothing else."""
+    lines = result.stderr.splitlines()
+    refused = sum(line.endswith(b"Permission denied (os error 13)") for line in lines)
+    return refused if result.exit_code == _TROUBLE and refused == len(lines) else 0
 
 
 def _trouble(result: ExecResult) -> str:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
 from runner.agents import AGENTS, Agent, AgentEnd, Context
+from runner.agents.base import Clock
+from runner.approvals import Answer, Ask
 from runner.models import RetryBudget, open_model
 from runner.models.base import Model
 from runner.models.script import ScriptedCall, ScriptedUsage, Trouble, Turn
@@ -69,25 +70,27 @@ def start_job(
     retries: int = 3,
     prompt: str = "Fix it.",
     model: str = MODEL,
+    **context: Any,
 ) -> Job:
-    """Close it with `server.stop` and `model.close`."""
+    """Close it with `server.stop` and `model.close`. `context`: other fields of the agent's Context."""
     server = ScriptedServer(turns, model=model)
     server.start()
     variables = {"ANTHROPIC_BASE_URL": server.url, "ANTHROPIC_API_KEY": server.key}
     budget = RetryBudget(tries=retries, seconds=30, first_wait_seconds=0.01)
     connected = open_model(f"anthropic:{model}", folder=Path(), variables=variables, budget=budget)
     events: list[Event] = []
-    context = Context(
+    given = Context(
         prompt=prompt,
         sandbox=sandbox,
         model=connected,
         policy=policy,
         limits=limits or Limits(),
         max_tokens=max_tokens,
-        deadline=time.monotonic() + seconds,
+        clock=context.pop("clock", None) or Clock(seconds),
         record=events.append,
+        **context,
     )
-    return Job(server=server, model=connected, context=context, agent=AGENTS["loop"](), events=events)
+    return Job(server=server, model=connected, context=given, agent=AGENTS["loop"](), events=events)
 
 
 def says(text: str = "", **fields: Any) -> Turn:
@@ -114,5 +117,29 @@ def whitelist(*allow: str, deny: Sequence[str] = ()) -> Policy:
     return Policy.model_validate({"version": 1, "mode": "whitelist", "allow": [*allow], "deny": [*deny]})
 
 
-def blacklist(*deny: str) -> Policy:
-    return Policy.model_validate({"version": 1, "mode": "blacklist", "deny": [*deny]})
+def blacklist(*deny: str, ask: Sequence[str] = (), **more: Any) -> Policy:
+    return Policy.model_validate({"version": 1, "mode": "blacklist", "deny": [*deny], "ask": [*ask]} | more)
+
+
+def interactive(*allow: str, deny: Sequence[str] = (), **more: Any) -> Policy:
+    return Policy.model_validate({"version": 1, "mode": "interactive", "allow": [*allow], "deny": [*deny]} | more)
+
+
+class Person:
+    """Answers in turn what it is asked, and remembers it; nothing more to say is a denial."""
+
+    def __init__(self, *answers: Answer | BaseException) -> None:
+        self._answers = list(answers)
+        self.asked: list[Ask] = []
+
+    def ask(self, question: Ask) -> Answer:
+        self.asked.append(question)
+        answer = self._answers.pop(0) if self._answers else NO
+        if isinstance(answer, BaseException):
+            raise answer
+        return answer
+
+
+ONCE = Answer(allowed=True, scope="once", by="ana")
+FOR_JOB = Answer(allowed=True, scope="job", by="ana")
+NO = Answer(allowed=False, scope="once", by="ana", reason="not now")

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from runner.agents.conversation import TOOL_PROMPT_TOKENS, Conversation
@@ -88,6 +88,7 @@ def test_a_count_tightens_the_bound_to_it_and_the_bytes_since() -> None:
     assert 10_000 + 500 < talk.input_tokens() < 10_000 + 1_000
 
 
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(
     texts=st.lists(st.text(min_size=1, max_size=300), min_size=1, max_size=6),
     tokens_per_byte=st.floats(0, 1),

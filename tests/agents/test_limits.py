@@ -3,7 +3,7 @@ from __future__ import annotations
 from decimal import Decimal
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from runner.agents.limits import MIN_REPLY_TOKENS, Spent, nearly_reached, overshot_by, room
@@ -88,6 +88,7 @@ steps = st.lists(
 ).map(tuple)
 
 
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(
     limit=st.floats(0.0001, 20),
     price=st.builds(Price, input=prices, output=prices, cache_read=prices, cache_write=prices, above=steps),

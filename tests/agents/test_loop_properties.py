@@ -7,7 +7,7 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from runner.agents.limits import MIN_REPLY_TOKENS
@@ -47,7 +47,7 @@ replies = st.lists(
 )
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(turns=replies)
 def test_the_api_never_refuses_the_conversation(sandbox: Sandbox, turns: list[Turn]) -> None:
     """The scripted server refuses what the API would, a refused request raises, and nothing else here does."""
@@ -86,7 +86,7 @@ def billed(draw: st.DrawFn) -> list[dict[str, Any]]:
     return usages
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(usages=billed(), cents=st.floats(1, 25), tokens=st.none() | st.integers(256, 3000))
 def test_no_limit_is_overshot(sandbox: Sandbox, usages: list[dict[str, Any]], cents: float, tokens: int | None) -> None:
     call = ScriptedCall(name="Read", input={"file_path": "missing.txt"})

@@ -29,7 +29,7 @@ def test_it_says_where_and_with_what(sandbox: Sandbox) -> None:
     assert f"Repository: {REPO} " in text
     assert "Shell: bash\n" in text
     assert "There is no network." in text
-    assert "Tools: Bash, BashOutput, KillBash, Read, Write, Edit, Glob, Grep." in text
+    assert "Tools: Bash, BashOutput, KillBash, Read, Write, Edit, Glob, Grep, WebFetch." in text
     assert "Nobody answers questions." in text
     assert "do not push" in text
 

@@ -18,6 +18,7 @@ def test_the_starter_is_commented_and_valid(tmp_path: Path, capsys: pytest.Captu
     capsys.readouterr()
     assert main(["check", str(task), str(policy), "--policy", str(policy)]) == 0
     assert "warning" not in capsys.readouterr().out
+    assert main(["policy", "test", str(policy)]) == 0
 
 
 def test_it_says_what_to_do_next(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -10,15 +10,22 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from runner.config import load
-from runner.policy import TOOLS, Call, Decision, Policy, can_ever_allow, decide, parse_rule
+from runner.policy import TOOLS, Call, Decision, Policy, can_ever_allow, decide, load_policy, parse_rule
 
-Mode = Literal["whitelist", "blacklist"]
+Mode = Literal["whitelist", "blacklist", "interactive"]
 
 
-def policy(mode: Mode = "whitelist", *, allow: list[str] | None = None, deny: list[str] | None = None) -> Policy:
-    rules = {"allow": [parse_rule(rule) for rule in allow or []], "deny": [parse_rule(rule) for rule in deny or []]}
-    return Policy(version=1, mode=mode, **rules)
+def policy(
+    mode: Mode = "whitelist",
+    *,
+    allow: list[str] | None = None,
+    ask: list[str] | None = None,
+    deny: list[str] | None = None,
+) -> Policy:
+    rules = {"allow": allow, "ask": ask, "deny": deny}
+    return Policy(
+        version=1, mode=mode, **{key: [parse_rule(text) for text in given or []] for key, given in rules.items()}
+    )
 
 
 def bash(given_policy: Policy, command: str) -> Decision:
@@ -45,6 +52,15 @@ RULES = st.sampled_from(
         "BashOutput",
         "edit_file(b/**)",
         "bash(curl:*)",
+        "@write(a/**)",
+        "@exec",
+        "WebFetch",
+        "WebFetch(domain:*.example.org)",
+        "WebFetch(domain:example.org:8443)",
+        "Agent(model:small)",
+        "Agent",
+        "mcp__a",
+        "mcp__a__x",
     ]
 )
 RULE_LISTS = st.lists(RULES, max_size=5)
@@ -64,26 +80,64 @@ CALLS = st.one_of(
         subject=st.sampled_from(["a", "a/x", "b", "b/x/y", "c"]).map("/workspace/repo/{}".format)
         | st.just("/etc/passwd"),
     ),
-    st.builds(Call, tool=st.sampled_from(["BashOutput", "KillBash"]), subject=st.just("")),
+    st.builds(Call, tool=st.sampled_from(["BashOutput", "KillBash", "mcp__a__x", "mcp__a__y"]), subject=st.just("")),
+    st.builds(
+        Call,
+        tool=st.just("Agent"),
+        subject=st.just(""),
+        parameters=st.sampled_from([{}, {"model": "small"}, {"model": "large"}]),
+    ),
+    st.builds(
+        Call,
+        tool=st.just("WebFetch"),
+        subject=st.sampled_from(
+            ["https://example.org/", "https://a.example.org", "http://example.org:8443/x", "https://10.0.0.1/", "x"]
+        ),
+    ),
 )
-MODES: st.SearchStrategy[Mode] = st.sampled_from(["whitelist", "blacklist"])
+MODES: st.SearchStrategy[Mode] = st.sampled_from(["whitelist", "blacklist", "interactive"])
+STRICTNESS = {"allow": 0, "ask": 1, "deny": 2}
 MANY = settings(max_examples=400, deadline=None)
 
 
 @MANY
-@given(mode=MODES, allow=RULE_LISTS, deny=RULE_LISTS, extra=RULES, call=CALLS)
-def test_a_deny_rule_never_allows_more(mode: Mode, allow: list[str], deny: list[str], extra: str, call: Call) -> None:
-    before = decide(policy(mode, allow=allow, deny=deny), call)
-    after = decide(policy(mode, allow=allow, deny=[*deny, extra]), call)
-    assert before.allowed or not after.allowed
+@given(mode=MODES, allow=RULE_LISTS, ask=RULE_LISTS, deny=RULE_LISTS, extra=RULES, call=CALLS)
+def test_a_deny_rule_never_makes_a_decision_laxer(
+    mode: Mode, allow: list[str], ask: list[str], deny: list[str], extra: str, call: Call
+) -> None:
+    before = decide(policy(mode, allow=allow, ask=ask, deny=deny), call)
+    after = decide(policy(mode, allow=allow, ask=ask, deny=[*deny, extra]), call)
+    assert STRICTNESS[after.verdict] >= STRICTNESS[before.verdict]
 
 
 @MANY
-@given(mode=MODES, allow=RULE_LISTS, deny=RULE_LISTS, extra=RULES, call=CALLS)
-def test_an_allow_rule_never_allows_less(mode: Mode, allow: list[str], deny: list[str], extra: str, call: Call) -> None:
-    before = decide(policy(mode, allow=allow, deny=deny), call)
-    after = decide(policy(mode, allow=[*allow, extra], deny=deny), call)
-    assert after.allowed or not before.allowed
+@given(mode=MODES, allow=RULE_LISTS, ask=RULE_LISTS, deny=RULE_LISTS, extra=RULES, call=CALLS)
+def test_an_allow_rule_never_makes_a_decision_stricter(
+    mode: Mode, allow: list[str], ask: list[str], deny: list[str], extra: str, call: Call
+) -> None:
+    before = decide(policy(mode, allow=allow, ask=ask, deny=deny), call)
+    after = decide(policy(mode, allow=[*allow, extra], ask=ask, deny=deny), call)
+    assert STRICTNESS[after.verdict] <= STRICTNESS[before.verdict]
+
+
+@MANY
+@given(mode=MODES, allow=RULE_LISTS, ask=RULE_LISTS, deny=RULE_LISTS, extra=RULES, call=CALLS)
+def test_an_ask_rule_never_allows_anything(
+    mode: Mode, allow: list[str], ask: list[str], deny: list[str], extra: str, call: Call
+) -> None:
+    before = decide(policy(mode, allow=allow, ask=ask, deny=deny), call)
+    after = decide(policy(mode, allow=allow, ask=[*ask, extra], deny=deny), call)
+    reading_output, does_nothing = call.tool in ("BashOutput", "KillBash"), after.rule is None
+    assert before.allowed or reading_output or does_nothing or not after.allowed
+
+
+@MANY
+@given(mode=MODES, allow=RULE_LISTS, ask=RULE_LISTS, deny=RULE_LISTS, call=CALLS)
+def test_a_person_is_never_asked_about_what_is_denied(
+    mode: Mode, allow: list[str], ask: list[str], deny: list[str], call: Call
+) -> None:
+    if decide(policy("blacklist", allow=["WebFetch"], deny=deny), call).verdict == "deny":
+        assert decide(policy(mode, allow=allow, ask=ask, deny=deny), call).verdict == "deny"
 
 
 @MANY
@@ -113,19 +167,34 @@ def test_what_is_denied_stays_denied_whatever_is_allowed(mode: Mode, rules: list
 
 
 @MANY
-@given(mode=MODES, allow=RULE_LISTS, deny=RULE_LISTS, call=CALLS)
-def test_a_tool_that_can_never_be_allowed_never_is(mode: Mode, allow: list[str], deny: list[str], call: Call) -> None:
-    judged = policy(mode, allow=allow, deny=deny)
-    if decide(judged, call).allowed:
+@given(mode=MODES, allow=RULE_LISTS, ask=RULE_LISTS, deny=RULE_LISTS, call=CALLS)
+def test_a_tool_that_can_never_be_allowed_is_always_denied(
+    mode: Mode, allow: list[str], ask: list[str], deny: list[str], call: Call
+) -> None:
+    judged = policy(mode, allow=allow, ask=ask, deny=deny)
+    if decide(judged, call).verdict != "deny":
         assert can_ever_allow(judged, call.tool)
 
 
 @MANY
-@given(mode=MODES, allow=RULE_LISTS, deny=RULE_LISTS, call=CALLS)
-def test_every_decision_has_a_reason(mode: Mode, allow: list[str], deny: list[str], call: Call) -> None:
-    decision = decide(policy(mode, allow=allow, deny=deny), call)
+@given(mode=MODES, allow=RULE_LISTS, ask=RULE_LISTS, deny=RULE_LISTS, call=CALLS)
+def test_every_decision_has_a_reason_on_one_line(
+    mode: Mode, allow: list[str], ask: list[str], deny: list[str], call: Call
+) -> None:
+    decision = decide(policy(mode, allow=allow, ask=ask, deny=deny), call)
     assert decision.reason
     assert decision.allowed or "\n" not in decision.reason
+
+
+@MANY
+@given(mode=MODES, allow=RULE_LISTS, ask=RULE_LISTS, deny=RULE_LISTS, call=CALLS)
+def test_what_is_suggested_would_be_a_step_towards_allowing_it(
+    mode: Mode, allow: list[str], ask: list[str], deny: list[str], call: Call
+) -> None:
+    decision = decide(policy(mode, allow=allow, ask=ask, deny=deny), call)
+    if decision.suggestion:
+        after = decide(policy(mode, allow=[*allow, decision.suggestion], ask=ask, deny=deny), call)
+        assert STRICTNESS[after.verdict] < STRICTNESS[decision.verdict]
 
 
 # --- Modes and tools ---
@@ -140,16 +209,55 @@ def test_a_command_that_does_nothing_is_allowed_where_commands_are() -> None:
     assert bash(policy(allow=["Bash(ls)"]), "# nothing").allowed
 
 
-def test_a_blacklist_without_rules_allows_everything_there_is() -> None:
+def test_a_blacklist_without_rules_allows_all_but_the_web() -> None:
     judged = policy("blacklist")
-    assert all(can_ever_allow(judged, tool) for tool in TOOLS)
+    assert [tool for tool in TOOLS if not can_ever_allow(judged, tool)] == ["WebFetch"]
     assert bash(judged, "x=$(curl y); (eval $x)").allowed
 
 
-def test_a_tool_that_is_not_known_is_denied_in_either_mode() -> None:
-    for mode in ("whitelist", "blacklist"):
-        assert not decide(policy(mode, allow=["Bash"]), Call(tool="WebFetch", subject="x")).allowed
-        assert not can_ever_allow(policy(mode), "WebFetch")
+@pytest.mark.parametrize("tool", ["WebSearch", "bash", "mcp__", "MCP__A__X", "mcp__a__*", ""])
+@pytest.mark.parametrize("mode", ["whitelist", "blacklist", "interactive"])
+def test_a_tool_that_is_not_known_is_denied_in_every_mode(tool: str, mode: Mode) -> None:
+    judged = policy(mode, allow=["Bash", "mcp__a"])
+    assert decide(judged, Call(tool=tool, subject="x")).verdict == "deny"
+    assert not can_ever_allow(judged, tool)
+
+
+def test_interactive_asks_about_what_no_rule_names() -> None:
+    judged = policy("interactive", allow=["Read", "Bash(ls:*)"], deny=["Edit(.github/**)"])
+    assert decide(judged, Call(tool="Read", subject="/workspace/repo/a")).verdict == "allow"
+    assert decide(judged, Call(tool="Edit", subject="/workspace/repo/a")).verdict == "ask"
+    assert decide(judged, Call(tool="Edit", subject="/workspace/repo/.github/x")).verdict == "deny"
+    assert decide(judged, Call(tool="Agent", subject="")).verdict == "ask"
+    assert all(can_ever_allow(judged, tool) for tool in TOOLS)
+
+
+def test_an_ask_rule_is_named_with_its_place_and_beats_what_allows(tmp_path: Path) -> None:
+    file = tmp_path / "p.yaml"
+    file.write_text("version: 1\nmode: blacklist\nallow: ['Edit(src/**)']\nask:\n  - Edit(src/a.py)\n")
+    assert decide(load_policy(file).value, Call(tool="Write", subject="/workspace/repo/src/a.py")) == Decision(
+        verdict="ask",
+        rule="Edit(src/a.py)",
+        where=f"{file}:5",
+        reason="by the rule Edit(src/a.py) a person is asked",
+    )
+
+
+def test_what_a_person_let_start_may_be_read_and_stopped_without_asking_again() -> None:
+    for judged in (policy(ask=["Bash(sleep:*)"]), policy("interactive")):
+        for tool in ("BashOutput", "KillBash"):
+            assert decide(judged, Call(tool=tool, subject="")).verdict == "allow"
+    assert decide(policy(allow=["Bash"], ask=["KillBash"]), Call(tool="KillBash", subject="")).verdict == "ask"
+
+
+@pytest.mark.parametrize(
+    ("model", "verdict"),
+    [("small", "allow"), ("smaller", "deny"), ("large-2", "ask"), ("huge", "deny"), (None, "deny")],
+)
+def test_rules_name_parameters_of_a_call(model: str | None, verdict: str) -> None:
+    judged = policy(allow=["Agent(model:small)"], ask=["Agent(model:large*)"], deny=["Agent(model:huge)"])
+    call = Call(tool="Agent", subject="", parameters={"model": model} if model else {})
+    assert decide(judged, call).verdict == verdict
 
 
 def test_whoever_may_use_bash_may_read_and_stop_what_it_started() -> None:
@@ -160,7 +268,7 @@ def test_whoever_may_use_bash_may_read_and_stop_what_it_started() -> None:
 
 
 def test_a_tool_denied_as_a_whole_is_not_offered() -> None:
-    judged = policy("blacklist", deny=["Edit", "Bash(rm:*)", "Read(**/.env)"])
+    judged = policy("blacklist", allow=["WebFetch"], deny=["Edit", "Bash(rm:*)", "Read(**/.env)"])
     assert [tool for tool in TOOLS if not can_ever_allow(judged, tool)] == ["Write", "Edit"]
 
 
@@ -169,9 +277,9 @@ def test_a_decision_names_the_rule_and_its_place(tmp_path: Path) -> None:
     file.write_text(
         "version: 1\nmode: whitelist\nallow:\n  - Bash(ls:*)\n  - bash(cat:*)\ndeny: ['Read(x)', 'Bash(ls -l)']\n"
     )
-    judged = load(file, Policy).value
+    judged = load_policy(file).value
     assert bash(judged, "ls a | cat") == Decision(
-        allowed=True,
+        verdict="allow",
         rule="Bash(ls:*), bash(cat:*)",
         where=f"{file}:4, {file}:5",
         reason="allowed by Bash(ls:*), bash(cat:*)",
@@ -185,19 +293,14 @@ def test_a_decision_names_the_rule_and_its_place(tmp_path: Path) -> None:
     [
         ("npm publish", "the policy would need a rule such as Bash(npm publish:*); it allows git, ls, find"),
         ("git push -f", "the policy would need a rule such as Bash(git push:*); of git it has Bash(git status:*)"),
-        ("ls > f", "redirections to files (> f) are not allowed; use the Write or Edit tool"),
-        ("ls $(x)", "the command has command substitution, which this policy cannot judge; use plain commands"),
+        ("ls > f", "of the redirection '> f': no rule allows Write of '/workspace/repo/f'"),
+        ("ls $(x)", "no rule allows 'x'; the policy would need a rule such as Bash(x:*)"),
+        ("ls <(", "which this policy cannot judge; use plain commands"),
         ("find . -delete", "with '-delete' find may write files or run other programs, so a rule must name that word"),
     ],
 )
 def test_the_reason_tells_the_model_what_would_be_needed(command: str, said: str) -> None:
     assert said in bash(policy(allow=["Bash(git status:*)", "Bash(ls:*)", "Bash(find:*)"]), command).reason
-
-
-def test_the_reason_for_a_path_names_the_rules_that_there_are() -> None:
-    judged = policy(allow=["Edit(src/**)", "Read"])
-    reason = decide(judged, Call(tool="Write", subject="/workspace/repo/x")).reason
-    assert reason == "no rule allows Write of '/workspace/repo/x'; allowed are: Edit(src/**)"
 
 
 # --- Blacklists ---
@@ -325,41 +428,6 @@ def test_a_denied_command_is_denied_however_it_is_written(command: str) -> None:
 )
 def test_a_blacklist_lets_other_commands_pass(command: str) -> None:
     assert bash(DENIED, command).allowed
-
-
-# --- Paths ---
-
-
-@pytest.mark.parametrize(
-    ("tool", "path", "allowed"),
-    [
-        ("Read", "/workspace/repo/src/a.py", True),
-        ("Glob", "/workspace/repo/src", True),
-        ("Grep", "/workspace/repo/src/a.py", True),
-        ("Grep", "/workspace/repo", False),
-        ("Read", "/workspace/repo/lib/a.py", False),
-        ("Read", "/workspace/repo/src/.env", False),
-        ("Read", "/workspace/repo/src/sub/.env", False),
-        ("Grep", "/workspace/repo/src/keys", False),
-        ("Read", "/workspace/repo/src/../lib/a.py", False),
-        ("Read", "/workspace/repo/lib/../src/a.py", True),
-        ("Read", "/etc/passwd", False),
-        ("Edit", "/workspace/repo/src/a.py", True),
-        ("Write", "/workspace/repo/src/new/b.py", True),
-        ("Write", "/workspace/repo/src/ci.yml", False),
-        ("Edit", "/workspace/repo/SRC/a.py", False),
-        ("Write", "/workspace/repo/docs/a.md", True),
-        ("Edit", "/workspace/repo/docs/a.md", False),
-        ("Write", "/tmp/x", True),
-        ("Write", "/tmpx", False),
-    ],
-)
-def test_path_rules(tool: str, path: str, allowed: bool) -> None:
-    judged = policy(
-        allow=["Read(src/**)", "Edit(src/**)", "Write(docs/**)", "Edit(//tmp/**)"],
-        deny=["Read(**/.env)", "Read(src/keys/**)", "Edit(**/ci.yml)"],
-    )
-    assert decide(judged, Call(tool=tool, subject=path)).allowed is allowed
 
 
 # --- Time ---

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from runner.policy.paths import HOME, REPO, parse_path
+from runner.policy.paths import HOME, REPO, normal, parse_path, plain_path
 from runner.sandbox import base
 
 
@@ -98,21 +98,65 @@ def test_a_pattern_covers_all_in_a_folder_only_when_every_name_matches(
         ("//", "no empty parts"),
         ("a[bc", "'[' has no ']'"),
         ("a[z-a]", "runs backwards"),
+        ("[[:alpha:]]", "write [A-Za-z]"),
+        ("~root/x", "~root is not replaced"),
+        ("~root", "write ~/ for the home"),
+        ("$HOME/x", "HOME is not replaced by anything"),
+        ("${HOME}/x", "// for the root"),
         ("a\\", "backslash"),
         ("a\x00", "U+0000"),
         ("a\u200b", "U+200B"),
     ],
 )
 def test_a_pattern_that_could_never_match_is_refused(pattern: str, what: str) -> None:
-    with pytest.raises(ValueError, match=what.replace("[", r"\[").replace("+", r"\+")):
+    with pytest.raises(ValueError, match=re.escape(what)):
         parse_path(pattern)
 
 
-def test_matching_takes_no_exponential_time() -> None:
-    pattern = parse_path("**/" * 30 + "a*a*a*a*a*a*a*a*b")
+@pytest.mark.parametrize("pattern", ["~$draft.docx", "$x", "a~", "$recycle/x", "**/~"])
+def test_a_name_that_only_looks_like_a_variable_is_a_name(pattern: str) -> None:
+    assert parse_path(pattern).covers(pattern.removeprefix("**/"))
+
+
+@pytest.mark.parametrize(
+    "pattern", ["**/" * 30 + "a*a*a*a*a*a*a*a*b", "**/a*/" * 30 + "b", "**/*a*/" * 20 + "b", "*a" * 100 + "b"]
+)
+@pytest.mark.parametrize("path", ["/".join(["a" * 100] * 60), "a" * 4_000, "/".join(["a"] * 2_000)])
+def test_matching_takes_no_exponential_time(pattern: str, path: str) -> None:
     started = time.monotonic()
-    assert not pattern.covers("/".join(["a" * 100] * 60))
+    assert not parse_path(pattern).covers(path)
     assert time.monotonic() - started < 5
+
+
+@pytest.mark.parametrize(
+    ("path", "pattern"),
+    [
+        (f"{REPO}/src/a.py", "src/a.py"),
+        (f"{REPO}/a.py", "/a.py"),
+        (f"{REPO}/!a/b", "/!a/b"),
+        (f"{REPO}/a/[x]*", "a/\\[x]\\*"),
+        (REPO, "**"),
+        (f"{HOME}/.cache/x", "~/.cache/x"),
+        ("/etc/passwd", "//etc/passwd"),
+        ("/", "//**"),
+        (f"{REPO}/a\nb", None),
+    ],
+)
+def test_a_path_is_written_as_one_would_write_it(path: str, pattern: str | None) -> None:
+    assert plain_path(path) == pattern
+
+
+@settings(max_examples=400, deadline=None)
+@given(
+    st.lists(st.text("ab*?[]{}\\!~$. -^", min_size=1, max_size=5), min_size=1, max_size=4).map("/".join), st.booleans()
+)
+def test_the_pattern_of_a_path_covers_it_and_all_that_is_in_it_and_nothing_beside_it(path: str, absolute: bool) -> None:
+    whole = normal(f"/{path}" if absolute else path)
+    pattern = parse_path(plain_path(whole) or "")
+    assert pattern.covers_all_in(whole)
+    if whole not in ("", REPO, HOME):
+        assert pattern.covers(whole)
+        assert not pattern.covers(f"{whole}x")
 
 
 NAMES = st.sampled_from(["a", "b", "ab", "a.b", ".a", "A", "*", "[", "a b", "-"])
@@ -144,8 +188,9 @@ def _git_ignores(repository: Path, pattern: str, paths: list[str]) -> set[str]:
 @given(pattern=PATTERNS, paths=st.lists(PATHS, min_size=1, max_size=8, unique=True))
 @example(pattern="a/**/b", paths=["a/b", "a/x/b", "a/b/c"])
 def test_a_pattern_matches_what_git_would_ignore(repository: Path, pattern: str, paths: list[str]) -> None:
-    # `//` is our way to write an absolute path; stars that are not `*` or `**` alone differ between versions of git.
-    if pattern.startswith("//") or re.search(r"[^/]\*\*|\*\*[^/]", pattern):
+    # `//` and `./` are our ways to write where a path starts. Stars that are not `*` or `**` alone differ between
+    # versions of git.
+    if pattern.startswith(("//", "./")) or re.search(r"[^/]\*\*|\*\*[^/]", pattern):
         return
     try:
         parsed = parse_path(pattern)

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from runner.config import Loaded, load
 from runner.errors import ConfigError
 from runner.policy import Container, Policy, show_size
+from runner.policy.domains import parse_domain
 from runner.policy.schema import parse_size
 
 GOOD = "version: 1\nmode: whitelist\n"
@@ -44,14 +45,25 @@ def test_rules_know_their_line(tmp_path: Path) -> None:
     ("extra", "what"),
     [
         ("allow: [Raed]", "p.yaml:3:9: allow[0]: there is no tool 'Raed'; did you mean Read?"),
-        ("allow: [Read, WebFetch]", "p.yaml:3:15: allow[1]: there is no tool 'WebFetch'; the tools are Bash"),
+        ("allow: [Read, WebSearch]", "p.yaml:3:15: allow[1]: there is no tool 'WebSearch'; the tools are Bash"),
         ("deny: ['Bash(a && b)']", "deny[0]: Bash(a && b) is not one plain command"),
         ("allow: Read", "allow: must be a list (got 'Read'); write ['Read']"),
         ("allow: [{Read: x}]", "allow[0]: must be a rule in text"),
         ("allow: [5]", "allow[0]: must be a rule in text, such as Bash(git status:*) (got 5)"),
         ("allow: [Read]\nallow: [Edit]", "p.yaml:4:1: allow: is there twice"),
         ("alow: [Read]", "p.yaml:3:1: alow: unknown key; did you mean 'allow'?"),
-        ("ask: [Read]", "ask: unknown key"),
+        ("ask: [Raed]", "p.yaml:3:7: ask[0]: there is no tool 'Raed'; did you mean Read?"),
+        ("egress: [example.org, '*.com']", "p.yaml:3:23: egress[1]: *.com is too broad"),
+        ("egress: {setup: [example.org, '*.com']}", "p.yaml:3:31: egress.setup[1]: *.com is too broad"),
+        ("egress: {setpu: [example.org]}", "p.yaml:3:10: egress.setpu: unknown key; did you mean 'setup'?"),
+        ("egress: example.org", "p.yaml:3:9: egress: must be a list (got 'example.org'); write ['example.org']"),
+        ("egress: [5]", "egress[0]: must be a domain in text, such as example.org (got 5)"),
+        ("egress: {bytes: 1k}", "egress.bytes: must be between 1m"),
+        ("gate: {protect: ['a//b']}", "p.yaml:3:18: gate.protect[0]: a path pattern has no empty parts"),
+        ("tests: [{call: 'Bash(ls)'}]", "tests[0].expect: is required"),
+        ("tests: [{call: 'Raed(a)', expect: allow}]", "p.yaml:3:16: tests[0].call: there is no tool 'Raed'; did you"),
+        ("secrets: [A-B]", "secrets[0]: must be the name of a variable (got 'A-B')"),
+        ("approval_timeout: 0", "approval_timeout: must be greater than 0 (got 0)"),
         ("container: {memory: 2x}", "p.yaml:3:21: container.memory: must be a size such as 512m or 2g (got '2x')"),
         ("container: {memory: 1m}", "container.memory: must be between 64m and 4t (got 1m)"),
         ("container: {memory: -1}", "container.memory: must be between 64m"),
@@ -72,8 +84,19 @@ def test_a_mistake_is_named(tmp_path: Path, extra: str, what: str) -> None:
 
 
 def test_a_mode_that_does_not_exist_is_named_with_those_that_do(tmp_path: Path) -> None:
-    said = _error(tmp_path, "version: 1\nmode: interactive\n")
-    assert said == "p.yaml:2:7: mode: must be 'whitelist' or 'blacklist' (got 'interactive')"
+    said = _error(tmp_path, "version: 1\nmode: strict\n")
+    assert said == "p.yaml:2:7: mode: must be 'whitelist', 'blacklist' or 'interactive' (got 'strict')"
+
+
+def test_a_plain_list_of_egress_is_for_setup_and_agent(tmp_path: Path) -> None:
+    egress = _load(tmp_path, GOOD + "egress: [pypi.org, '*.example.org:8443']\n").value.egress
+    assert egress.setup == egress.agent == (parse_domain("pypi.org"), parse_domain("*.example.org:8443"))
+    assert egress.checks == ()
+
+
+def test_egress_may_name_addresses_and_rules_may_not(tmp_path: Path) -> None:
+    assert _load(tmp_path, GOOD + "egress: [10.0.0.0/8, '[fd00::1]:8080']\n")
+    assert "only domains can be named" in _error(tmp_path, GOOD + "allow: ['WebFetch(domain:10.0.0.1)']\n")
 
 
 @pytest.mark.parametrize(
@@ -94,5 +117,14 @@ def test_a_small_disk_needs_no_file_size(tmp_path: Path) -> None:
 
 
 def test_a_policy_can_be_written_down_and_read_again() -> None:
-    policy = Policy.model_validate({"version": 1, "mode": "blacklist", "deny": ["bash(curl:*)", "Edit(.git/**)"]})
+    policy = Policy.model_validate(
+        {
+            "version": 1,
+            "mode": "interactive",
+            "deny": ["bash(curl:*)", "Edit(.git/**)"],
+            "ask": ["mcp__a", "Agent(model:x)"],
+            "egress": ["*.example.org:8443", "10.0.0.0/8"],
+            "tests": [{"call": "Bash(ls)", "expect": "ask"}],
+        }
+    )
     assert Policy.model_validate_json(policy.model_dump_json()) == policy

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from runner.policy import Policy
 from runner.repo import Quarantine, TakeLimits, Taken, locate, open_quarantine, put, take
+from runner.repo.hide import NOTHING_HIDDEN, Hidden, hide
 from runner.sandbox.base import Sandbox
 from runner.task import Author, Repo
 from tests.local_toolbox import local_sandbox
@@ -28,6 +30,7 @@ class Work:
     quarantine: Quarantine
     sandbox: Sandbox
     folder: Path
+    hidden: Hidden = field(default=NOTHING_HIDDEN)
 
     def run(self, script: str, *, variables: Mapping[str, str] | None = None) -> bytes:
         """Do what an agent does: a script in /workspace/repo, as the job's user. Its output."""
@@ -37,7 +40,14 @@ class Work:
 
     def take(self, *, message: str = "By template", limits: TakeLimits | None = None, **more: Any) -> Taken:
         return take(
-            self.quarantine, self.sandbox, author=AUTHOR, message=message, trailers=TRAILERS, limits=limits, **more
+            self.quarantine,
+            self.sandbox,
+            author=AUTHOR,
+            message=message,
+            trailers=TRAILERS,
+            hidden=self.hidden,
+            limits=limits,
+            **more,
         )
 
     def git(self, *args: str) -> str:
@@ -50,16 +60,23 @@ class Work:
 
 @pytest.fixture
 def begin(tmp_path: Path) -> Iterator[Callable[..., Work]]:
-    """`begin(repository)` puts it into a sandbox; the sample project by default."""
+    """`begin(repository)` puts it into a sandbox, without what the policy hides; the sample project by default."""
     with ExitStack() as stack:
 
-        def opened(repository: Repository | None = None, *, base: str = "HEAD", sandbox: Sandbox | None = None) -> Work:
+        def opened(
+            repository: Repository | None = None,
+            *,
+            base: str = "HEAD",
+            sandbox: Sandbox | None = None,
+            policy: Policy | None = None,
+        ) -> Work:
             project = repository or sample(tmp_path / "project")
             source = locate(Repo(url=str(project.path), base=base), folder=tmp_path)
             quarantine = stack.enter_context(open_quarantine(source, folder=tmp_path))
             box = sandbox or stack.enter_context(local_sandbox(tmp_path))
-            put(quarantine, box, branch="claw/job-1", author=AUTHOR)
-            return Work(project, quarantine, box, tmp_path)
+            hidden = hide(quarantine, policy) if policy else NOTHING_HIDDEN
+            put(quarantine, box, branch="claw/job-1", author=AUTHOR, hidden=hidden)
+            return Work(project, quarantine, box, tmp_path, hidden)
 
         yield opened
 

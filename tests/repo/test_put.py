@@ -43,6 +43,48 @@ def test_nothing_from_the_future_is_in_the_object_store(work: Work) -> None:
     assert everything.strip() == b"0"
 
 
+def with_all_that_git_keeps(path: Path) -> Repository:
+    """A project whose every kind of keeping holds something from after `base`, each with FUTURE in it."""
+    lender = Repository(path.parent / "lender")
+    lender.write("base.txt", "Before\n")
+    lender.commit("Base")
+    lender.git("tag", "base")
+    lender.write("borrowed.txt", "FUTURE in an object folder that is borrowed\n")
+    lender.commit("FUTURE borrowed")
+    lender.git("clone", "--quiet", "--shared", ".", str(path))
+    repository = Repository.existing(path)
+    repository.write("next.txt", "FUTURE commit\n")
+    repository.commit("FUTURE next")
+    repository.git("tag", "-a", "-m", "FUTURE tag", "v2")
+    repository.git("notes", "add", "-m", "FUTURE note on base", "base")
+    repository.write("base.txt", "FUTURE staged and stashed\n")
+    repository.git("stash", "push", "--quiet", "-m", "FUTURE stash")
+    repository.git("worktree", "add", "--quiet", "--detach", "../linked")
+    linked = Repository.existing(path.parent / "linked")
+    linked.write("linked.txt", "FUTURE in a linked worktree\n")
+    linked.commit("FUTURE linked")
+    repository.write("lost.txt", "FUTURE that only the reflog knows\n")
+    repository.commit("FUTURE lost")
+    repository.git("reset", "--quiet", "--hard", "HEAD~1")
+    repository.git("pack-refs", "--all")
+    repository.git("repack", "--quiet", "-d", "-l")
+    repository.write("loose.txt", "FUTURE in the index alone\n")
+    repository.git("add", "loose.txt")
+    return repository
+
+
+def test_no_later_history_is_inside_wherever_git_keeps_it(begin: Callable[..., Work], tmp_path: Path) -> None:
+    repository = with_all_that_git_keeps(tmp_path / "project")
+    work = begin(repository, base="base")
+    there = inside(work, "cat-file", "--batch-all-objects", "--batch-check=%(objectname)")
+    assert there == set(repository.git("rev-list", "--objects", "--no-object-names", "base").split())
+    everything = "git cat-file --batch --batch-all-objects --unordered; cat $(find . -type f); find ."
+    assert b"FUTURE" not in work.run(everything)
+    assert b"Before" in work.run(everything)
+    names = work.run("cd .git; find . -name alternates -o -name packed-refs -o -name worktrees").split()
+    assert names == []
+
+
 def test_there_is_no_other_ref_no_tag_no_remote(work: Work) -> None:
     assert inside(work, "for-each-ref", "--format=%(refname)") == {"refs/heads/claw/job-1"}
     assert inside(work, "remote") == set()

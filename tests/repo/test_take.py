@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from runner.errors import RepoError
+from runner.masking import masker
 from runner.repo import TakeLimits, Taken
 from tests.repo.conftest import Work
 from tests.repo.repositories import Repository, sample
@@ -99,6 +100,12 @@ def test_a_message_cannot_imitate_our_trailers_or_act_on_a_terminal(work: Work) 
     assert "other" not in body
     assert "fake" not in body
     assert body.startswith("Fix\n\n[31mred[0m  bidi\n\nAgent-Run: job-1")
+
+
+def test_a_secret_in_a_message_is_masked(work: Work) -> None:
+    work.run("echo x > x; git add x; git commit -qm 'With hunter2-hunter2 in it'")
+    taken = work.take(mask=masker(("hunter2-hunter2",)))
+    assert work.git("show", "-s", "--format=%s", taken.commit or "") == "With *** in it"
 
 
 def test_headers_that_an_agent_can_forge_do_not_come_out(work: Work) -> None:

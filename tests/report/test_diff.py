@@ -6,7 +6,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from runner.report.diff import MOST_FILE_LINES, MOST_LINES, OPEN_LINES, FileDiff, parse_patch
@@ -137,6 +137,7 @@ def test_a_very_long_line_is_cut() -> None:
     assert len(file.lines[-1].text) < 1_000
 
 
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(cuts=st.lists(st.tuples(st.integers(0, len(PATCH_BYTES)), st.binary(max_size=8)), max_size=6))
 def test_a_broken_patch_is_read_as_far_as_it_goes(cuts: list[tuple[int, bytes]]) -> None:
     patch = PATCH_BYTES

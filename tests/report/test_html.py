@@ -14,7 +14,7 @@ from runner.messages import Text
 from runner.report import render_html
 from runner.report.conversation import BUDGET_CHARS, FIRST_ITEMS, LAST_ITEMS
 from runner.result import Artifact, JobResult, compute_result
-from runner.transcript import AnyEvent, JobEnded, JobStarted, ToolDecided, ToolRan
+from runner.transcript import AnyEvent, ApprovalAsked, GateRan, JobEnded, JobStarted, ToolDecided, ToolRan
 from tests.report.sample import (
     HOSTILE,
     PATCH_BYTES,
@@ -22,6 +22,7 @@ from tests.report.sample import (
     call,
     checked,
     decided,
+    guarded_events,
     job_facts,
     ran,
     replied,
@@ -109,6 +110,99 @@ def test_it_shows(page: Page, part: str) -> None:
     assert part in page.whole_text
 
 
+@pytest.fixture(scope="module")
+def guarded() -> Page:
+    events = guarded_events()
+    return Page(render_html(sample_result(events), events, PATCH_BYTES, ARTIFACTS))
+
+
+@pytest.mark.parametrize(
+    "part",
+    [
+        "3 calls, 2 denied, 3 asked",
+        "3 violations; no branch was made, the work is kept in patch.diff",
+        "CI workflows are protected", "protected", "Edit(docs/**)", "policies/ci.yaml:12",
+        "The gate refused the diff: 3 violations",
+        "3 asked, 1 allowed, 2 denied", "allowed for this job", "by ana", "not from there", "10 min",
+        "bump-20260504-110000-c3d4/2", "nobody answered within 600 s", "waiting for a person",
+        "3 connections let through, 3 refused", "files.pythonhosted.org:443", "8.4 MB", "evil.example:443",
+        "host is not in the policy's egress list", "Connection to evil.example:443 refused",
+        "applied to the agent’s commands", "Commands may write", "src", "Not brought in", ".env",
+        "Owned by another user", "Makefile", "Decided but not contained", "Read(**/*.pem)",
+        "Landlock holds the path rules; 1 rule decided but not contained",
+        "approved", "asked by Bash(pip install:*) policies/ci.yaml:9",
+    ],
+)  # fmt: skip
+def test_it_shows_what_held_the_job(guarded: Page, part: str) -> None:
+    assert part in guarded.whole_text
+
+
+def test_what_the_gate_refused_is_the_first_thing_one_sees(guarded: Page) -> None:
+    sections = [attrs["id"] for tag, attrs in guarded.elements if tag == "section"]
+    assert sections == [
+        *("gate", "summary", "timeline", "changes", "conversation", "approvals", "denials", "network", "containment"),
+        "files",
+    ]
+    assert ("header", {"class": "top bad"}) in guarded.elements
+
+
+def test_sections_about_what_did_not_happen_are_left_out(page: Page) -> None:
+    sections = {attrs["id"] for tag, attrs in page.elements if tag == "section"}
+    assert sections == {"summary", "timeline", "changes", "conversation", "denials", "files"}
+
+
+def test_links_of_a_guarded_job_lead_somewhere(guarded: Page) -> None:
+    ids = {attrs["id"] for _, attrs in guarded.elements if "id" in attrs}
+    targets = {attrs["href"] for _, attrs in guarded.elements if (attrs.get("href") or "").startswith("#")}
+    assert {target.removeprefix("#") for target in targets if target} <= ids
+
+
+def test_a_diff_that_the_gate_let_pass_says_so() -> None:
+    assert "passed" in _render(taken(), GateRan(violations=())).whole_text
+
+
+def test_a_question_about_the_diff_belongs_to_no_turn() -> None:
+    asked = ApprovalAsked(id="x/1", turn=0, call="Edit(a)", rule=None, where=None, reason="why", expires_seconds=1)
+    page = _render(asked)
+    assert "x/1" in page.whole_text
+    assert "#turn-0" not in {attrs.get("href") for _, attrs in page.elements}
+
+
+def test_commands_that_nobody_could_read_are_listed() -> None:
+    events = guarded_events()
+    result = sample_result(events).model_copy(update={"unjudged": ("eval $X", "<b>")})
+    page = Page(render_html(result, events, b"", ()))
+    assert "Commands that ran although the policy could not read all of them" in page.whole_text
+    assert "eval $X" in page.whole_text
+
+
+@pytest.mark.parametrize("hostile", HOSTILE)
+def test_what_was_asked_tried_and_refused_may_be_hostile(hostile: str) -> None:
+    events = guarded_events(hostile)
+    result = sample_result(events).model_copy(update={"unjudged": (hostile,)})
+    html = render_html(result, events, b"", ())
+    tags = [tag for tag, _ in Page(html).elements]
+    assert (tags.count("h1"), tags.count("script"), tags.count("img"), tags.count("body")) == (1, 1, 0, 1)
+    assert not set(html) & set("\x1b\x00\x07\x08\x7f\x9b\u202e\u200b")
+
+
+def test_very_many_violations_questions_and_connections_are_bounded() -> None:
+    events = guarded_events()
+    result = sample_result(events)
+    assert result.gate is not None
+    assert result.contained is not None
+    many = {
+        "gate": result.gate.model_copy(update={"violations": result.gate.violations * 10_000}),
+        "approvals": result.approvals.model_copy(update={"questions": result.approvals.questions * 10_000}),
+        "egress": result.egress * 10_000,
+        "contained": result.contained.model_copy(update={"kept": ("x",) * 10_000}),
+        "unjudged": ("eval $X",) * 10_000,
+    }
+    html = render_html(result.model_copy(update=many), events, b"", ())
+    assert len(html) < BUDGET_CHARS
+    assert "29,500 more in result.json" in Page(html).whole_text
+
+
 def test_it_loads_nothing_and_says_so_to_the_browser(html: str, page: Page) -> None:
     policy = next(attrs["content"] for tag, attrs in page.elements if "http-equiv" in attrs)
     script = re.findall(r"<script>(.*?)</script>", html, re.DOTALL)
@@ -188,6 +282,13 @@ def test_every_field_may_be_hostile(hostile: str) -> None:
     tags = [tag for tag, _ in page.elements]
     assert (tags.count("h1"), tags.count("script"), tags.count("img"), tags.count("body")) == (1, 1, 0, 1)
     assert not set(html) & set("\x1b\x00\x07\x08\x7f\x9b\u202e\u200b")
+
+
+def test_a_command_cannot_hide_in_what_a_terminal_would_swallow() -> None:
+    use = call(1, "Bash", command="true \x1b]0; ; rm -rf src ; \x07")
+    page = _render(replied(1, use), decided(1, use, allowed=False))
+    # As subject and argument of the call, and as a denial.
+    assert page.whole_text.count("true ␛]0; ; rm -rf src ; ␇") == 3
 
 
 def test_a_call_that_got_no_answer_says_so() -> None:

@@ -11,7 +11,8 @@ import pytest
 
 from runner.report import print_summary, summary
 from runner.result import JobResult
-from tests.report.sample import HOSTILE, sample_events, sample_result
+from runner.transcript import ApprovalAnswered
+from tests.report.sample import HOSTILE, guarded_events, sample_events, sample_result
 
 FOLDER = Path("runs/fix-slugify-20260504-093000-a1b2")
 
@@ -88,16 +89,68 @@ def test_nothing_in_a_result_acts_on_the_terminal(result: JobResult, hostile: st
         assert "[bold red]markup[/] :skull:" in text
 
 
+def test_it_says_what_the_gate_refused_what_was_asked_and_what_was_not_held() -> None:
+    text = summary(sample_result(guarded_events()), FOLDER)
+    for part in (
+        "DENIED  bump: the gate refused the diff: .github/workflows/ci.yml",
+        "none; the work is kept in patch.diff",
+        "gate      .github/workflows/ci.yml: CI workflows are protected\n",
+        "gate      docs/a.md: the policy denies it [Edit(docs/**)] (policies/ci.yaml:12)\n",
+        "4 of 60, 3 tool calls (Bash 3), 2 denied\n",
+        "asked     Bash(pip install -U requests): allowed for the job, ana\n",
+        "asked     Bash(git push): denied, timeout: nobody answered within 600 s\n",
+        "network   3 connections to 2 hosts, 6.3 kB out, 9.7 MB in\n",
+        "refused   evil.example:443 (3 times), host is not in the policy's egress list\n",
+        "waiting for a person 10 min",
+        "controls  not enforced here: swap\n",
+        "contain   1 rule decided but not contained; see report.html\n",
+    ):
+        assert part in text
+
+
+def test_a_question_without_an_answer_is_no_denial() -> None:
+    events = [event for event in guarded_events() if not isinstance(event, ApprovalAnswered)]
+    text = summary(sample_result(events), FOLDER)
+    assert "asked     Bash(git push): the job ended before the answer\n" in text
+
+
+def test_it_says_that_landlock_is_missing() -> None:
+    guarded = sample_result(guarded_events())
+    assert guarded.contained is not None
+    without = guarded.contained.model_copy(update={"landlock": False})
+    text = summary(guarded.model_copy(update={"contained": without}), FOLDER)
+    assert "contain   no Landlock here: commands are not held to the path rules\n" in text
+
+
+def test_it_counts_commands_that_a_blacklist_let_pass_unread(result: JobResult) -> None:
+    text = summary(result.model_copy(update={"unjudged": ("eval $X",)}), FOLDER)
+    assert "unjudged  1 command ran that the policy could not read; see report.html\n" in text
+
+
+@pytest.mark.parametrize("width", [40, 80, 100])
+@pytest.mark.parametrize("hostile", [*HOSTILE, "a\nb\rc", "[bold red]markup[/]", "word " * 100])
+def test_nothing_that_was_asked_tried_or_refused_acts_on_the_terminal(hostile: str, width: int) -> None:
+    text = summary(sample_result(guarded_events(hostile)), FOLDER, width=width)
+    assert not set(text) & set("\x1b\x9b\x07\x08\x00\r\u202e\u2066\u200b")
+    assert max(map(len, text.splitlines())) <= width
+
+
 def test_what_is_many_is_counted_not_listed(result: JobResult) -> None:
     paths = tuple(f"file{n}" for n in range(500))
-    many = {
+    many: dict[str, object] = {
         "diff": result.diff.model_copy(update={"paths": paths}),
         "checks": result.checks * 50,
         "denials": tuple(result.denials[0].model_copy(update={"subject": str(n)}) for n in range(900)),
         "tool_calls": {f"tool{n}": 1 for n in range(900)},
         "notes": tuple(map(str, range(900))),
     }
-    assert len(summary(result.model_copy(update=many), FOLDER).splitlines()) < 60
+    guarded = sample_result(guarded_events())
+    assert guarded.gate is not None
+    many["gate"] = guarded.gate.model_copy(update={"violations": guarded.gate.violations * 300})
+    many["approvals"] = guarded.approvals.model_copy(update={"questions": guarded.approvals.questions * 300})
+    many["egress"] = guarded.egress * 300
+    assert len(summary(result.model_copy(update=many), FOLDER).splitlines()) < 80
+    assert "and 892 more violations" in summary(result.model_copy(update=many), FOLDER)
     assert "and 492 more" in summary(result.model_copy(update=many), FOLDER)
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import unicodedata
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from runner.report.visible import one_line, visible
+from runner.report.visible import exact, one_line, visible, visible_json
 
 
 @pytest.mark.parametrize(
@@ -44,15 +45,31 @@ SIGNS += "".join(map(chr, range(0x13430, 0x13440)))
 """Format characters by name that are seen: number signs of Arabic, Syriac and Kaithi, hieroglyph joiners."""
 
 
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.text(st.characters(), max_size=300))
 def test_no_control_or_format_character_comes_through(text: str) -> None:
     left = [char for char in visible(text) if char not in "\t\n" + SIGNS]
     assert not [char for char in left if unicodedata.category(char) in ("Cc", "Cf", "Cs", "Zl", "Zp")]
 
 
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.text(st.sampled_from("\x1b[]()P\\;0m\x07\x9b\x9da\n"), max_size=60))
 def test_no_escape_survives_however_it_is_nested(text: str) -> None:
     assert not set(visible(text)) & set("\x1b\x9b\x9d\x07")
+
+
+def test_of_what_is_decided_about_nothing_is_left_out() -> None:
+    """A shell reads on after an escape that a terminal would swallow."""
+    assert visible("true \x1b]0; ; rm -rf src ; \x07") == "true "
+    assert exact("true \x1b]0; ; rm -rf src ; \x07") == "true ␛]0; ; rm -rf src ; ␇"
+    assert exact("a\rb\tc\nd\u202e") == "a␍b\tc\nd⟨U+202E⟩"
+
+
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(st.text(st.characters(), max_size=300))
+def test_nothing_that_acts_comes_through_there_either(text: str) -> None:
+    left = [char for char in exact(text) if char not in "\t\n" + SIGNS]
+    assert not [char for char in left if unicodedata.category(char) in ("Cc", "Cf", "Cs", "Zl", "Zp")]
 
 
 def test_a_line_stays_one_line() -> None:
@@ -63,3 +80,32 @@ def test_long_hostile_text_is_shown_quickly() -> None:
     """A pattern that tries again from every escape would take minutes for these."""
     for part in ("\x1b]", "\x1b]a", "\x1bP" + "a" * 50, "\x1b[" + "1;" * 40, "\u202ea"):
         visible(part * (1_000_000 // len(part)))
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("::error::owned", "⟨::⟩error::owned"),
+        ("x ::set-output name=a::b", "x ⟨::⟩set-output name=a::b"),
+        ("##[add-mask]x", "⟨##⟩[add-mask]x"),
+        ("#\x1b[0m#[error]x", "⟨##⟩[error]x"),
+        ("std::vec::Vec ${x##[0-9]}", "std::vec::Vec ${x##[0-9]}"),
+    ],
+)
+def test_no_command_to_a_ci_jobs_runner_comes_through(text: str, shown: str) -> None:
+    assert one_line(text) == shown
+    assert exact("##[Error]x ::STOP-COMMANDS::y") == "⟨##⟩[Error]x ⟨::⟩STOP-COMMANDS::y"
+
+
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(st.recursive(st.text(st.characters()), lambda inner: st.dictionaries(st.text(), inner, max_size=3)))
+def test_json_says_the_same_with_nothing_unseen_in_it(value: object) -> None:
+    text = visible_json(value)
+    assert json.loads(text) == value
+    assert visible(text) == text
+
+
+def test_json_holds_no_command_to_a_ci_jobs_runner() -> None:
+    said = {"a": "::error::x ##[error]y \u202e é"}
+    assert json.loads(visible_json(said)) == said
+    assert one_line(visible_json(said)) == r'{ "a": "\u003a:error::x \u0023#[error]y \u202e é" }'

@@ -338,5 +338,6 @@ def _exec(script: str, **changed: Any) -> dict[str, Any]:
         "tail_bytes": 0,
         "separate_stderr": False,
         "stderr_bytes": 0,
+        "confined": False,
         **changed,
     }

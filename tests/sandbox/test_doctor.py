@@ -29,6 +29,16 @@ def test_the_machine_is_described_as_it_is() -> None:
     assert machine.memory_bytes > 1 << 28
 
 
+@pytest.mark.parametrize(
+    ("abi", "said"), [(0, "has no Landlock"), (1, "cutting off files"), (2, "cutting off files"), (3, ""), (7, "")]
+)
+def test_what_the_kernels_landlock_cannot_do_is_a_problem(abi: int, said: str) -> None:
+    machine = dataclasses.replace(doctor.look_at_machine(), landlock_abi=abi)
+    problems = [problem.what for problem in doctor.machine_problems(machine) if "Landlock" in problem.what]
+    assert len(problems) == bool(said)
+    assert said in "".join(problems)
+
+
 @pytest.mark.engine
 def test_an_engine_is_described_as_it_is(engine: ContainerEngine, toolbox_volume: str) -> None:
     facts = doctor.look_at_engine(engine.name)

@@ -16,6 +16,7 @@ from runner.sandbox import profile
 from runner.sandbox.base import Sandbox
 from runner.sandbox.container import ContainerEngine
 from runner.sandbox.image import ImageRef
+from runner.toolbox import landlock
 from tests.conftest import sandbox_config
 from tests.sandbox import probes
 from tests.sandbox.weaker import IGNORED, weaker_engine
@@ -232,8 +233,24 @@ def test_a_single_file_is_bounded(open_sandbox: Opener) -> None:
 def test_every_control_is_reported_and_hard(sandbox: Sandbox, engine: ContainerEngine) -> None:
     status = {control.name: control.status for control in sandbox.report.controls}
     assert tuple(status) == profile.CONTROLS
-    soft = {name for name, found in status.items() if found != "hard"}
-    assert soft == ({"user_namespace"} if engine.name == "docker" else set())
+    expected = {"user_namespace"} if engine.name == "docker" else set()
+    if landlock.abi() < profile.TRUNCATE_ABI:
+        expected.add("landlock")
+    assert {name for name, found in status.items() if found != "hard"} == expected
+
+
+@pytest.mark.parametrize(
+    ("abi", "works", "effective", "status"),
+    [
+        (7, True, "ABI 7", "hard"),
+        (2, True, "ABI 2, which lets commands cut off files that they may not write to", "soft"),
+        (7, False, "ABI 7, without effect", "missing"),
+        (0, False, "none", "missing"),
+    ],
+)
+def test_landlock_is_reported_as_what_it_holds(abi: int, works: bool, effective: str, status: str) -> None:
+    control = profile.landlock(abi, works=works)
+    assert (control.requested, control.effective, control.status) == ("when the policy asks for it", effective, status)
 
 
 @pytest.mark.engine

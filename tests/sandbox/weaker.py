@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from runner.sandbox import profile
@@ -13,17 +14,34 @@ from runner.sandbox.files import SharedFiles
 
 def weaker_engine(engine: ContainerEngine, *, without: str) -> ContainerEngine:
     """The engine, as if it ignored one control that it was asked for."""
-    files, weaken = SharedFiles(engine.api), IGNORED[engine.name][without]
+    return _changed(engine, IGNORED[engine.name][without])
+
+
+def filtered_engine(engine: ContainerEngine, filter: Path) -> ContainerEngine:
+    """The engine, as if the product's seccomp filter were the one in this file."""
+
+    def change(body: dict[str, Any]) -> None:
+        if engine.name == "docker":
+            body["SecurityOpt"] = ["no-new-privileges:true", f"seccomp={filter.read_text()}"]
+        else:
+            body["seccomp_profile_path"] = str(filter)
+
+    return _changed(engine, change)
+
+
+def _changed(engine: ContainerEngine, change: Callable[[dict[str, Any]], object]) -> ContainerEngine:
+    """The engine, with something else in its create requests."""
+    files = SharedFiles(engine.api)
 
     def create(config: SandboxConfig, image: profile.ImageConfig, name: str) -> None:
         folder = files.folder(config.image)
         if engine.name == "docker":
             body = profile.docker_request(config, image=image, files=folder)
-            weaken(body["HostConfig"])
+            change(body["HostConfig"])
             engine.api.post("/containers/create", body=body, name=name)
         else:
             body = profile.podman_request(config, image=image, name=name, files=folder, own_user_namespace=True)
-            weaken(body)
+            change(body)
             engine.api.post("/libpod/containers/create", body=body)
 
     return ContainerEngine(engine.api, create=create)

@@ -129,6 +129,7 @@ def test_data_past_the_credit_ends_it(toolbox: Toolbox, tmp_path: Path) -> None:
         "tail_bytes": 0,
         "separate_stderr": False,
         "stderr_bytes": 0,
+        "confined": False,
     }
     connection.sendall(frames.encode_json(3, frames.OPEN, {"op": "exec", "arguments": arguments}))
     with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # it leaves before it has taken all
@@ -153,8 +154,13 @@ def test_data_past_the_credit_ends_it(toolbox: Toolbox, tmp_path: Path) -> None:
             st.builds(
                 lambda id, op, arguments: frames.encode_json(id, frames.OPEN, {"op": op, "arguments": arguments}),
                 st.integers(0, 9),
-                st.sampled_from(["exec", "read", "write", "hello", "glob", "stop_task", "end_processes"]),
-                st.dictionaries(st.sampled_from(["path", "uid", "argv", "id"]), st.one_of(st.integers(), st.text())),
+                st.sampled_from(
+                    ["exec", "read", "write", "hello", "glob", "stop_task", "end_processes", "confine", "keep"]
+                ),
+                st.dictionaries(
+                    st.sampled_from(["path", "uid", "argv", "id", "grants", "unwritable"]),
+                    st.one_of(st.integers(), st.text()),
+                ),
             ),
         ),
         max_size=12,

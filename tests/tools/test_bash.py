@@ -4,10 +4,16 @@ import re
 import time
 from pathlib import Path
 
+import pytest
+
 from runner.policy import Call
+from runner.policy.contain import Grant
 from runner.sandbox.base import REPO
+from runner.toolbox import landlock
 from runner.tools.base import Session
 from runner.tools.bash import Bash
+
+needs_landlock = pytest.mark.skipif(landlock.abi() == 0, reason="this kernel has no Landlock")
 
 
 def test_output_and_errors_come_together_in_order(run) -> None:
@@ -168,3 +174,42 @@ def _wait_for(run, id: str, text: str) -> str:
         time.sleep(0.05)
     assert text in seen
     return seen
+
+
+HELD = "(Commands may write to src/ alone.)"
+
+
+def held(session: Session) -> None:
+    session.sandbox.exec("mkdir src docs; echo doc >docs/doc")
+    granted = [Grant(path=path, access="write") for path in (f"{REPO}/src", "/dev")]
+    session.sandbox.confine([Grant(path="/", access="read"), *granted])
+    session.confinement = HELD
+
+
+@needs_landlock
+def test_a_command_is_held_to_what_the_policy_grants_and_the_model_told_so(run, session: Session) -> None:
+    held(session)
+    assert run("Bash", command="echo new >src/new && cat docs/doc").content == "doc"
+    answer = run("Bash", command="echo new >docs/doc")
+    assert answer.content.endswith(f"Permission denied\n{HELD}")
+    assert HELD not in run("Bash", command="echo Permission denied").content
+    assert HELD not in run("Bash", command="exit 1").content
+
+
+@needs_landlock
+def test_a_background_command_is_held_too(run, session: Session) -> None:
+    held(session)
+    id = run("Bash", command="rm docs/doc; sleep 600 & wait; exit 1", run_in_background=True).details["bash_id"]
+    said = ""
+    deadline = time.monotonic() + 60
+    while "denied" not in said and time.monotonic() < deadline:
+        said += run("BashOutput", bash_id=id).content
+    assert "Permission denied" in said
+    run("KillBash", shell_id=id)
+    assert session.sandbox.stat(f"{REPO}/docs/doc").kind == "file"
+
+
+def test_what_is_judged_tells_where_the_command_starts(run, put, session: Session) -> None:
+    put("src/a", "")
+    run("Bash", command="cd src")
+    assert Bash(command="pwd").calls(session) == (Call(tool="Bash", subject="pwd", cwd=f"{REPO}/src"),)

@@ -3,7 +3,9 @@ from __future__ import annotations
 import pytest
 
 from runner.policy import Call
+from runner.policy.contain import Grant
 from runner.sandbox.base import REPO
+from runner.toolbox import landlock
 from runner.tools.base import Session
 from runner.tools.grep import MAX_CHARS, Grep
 
@@ -165,3 +167,21 @@ def test_links_are_not_followed(run, put) -> None:
 def test_the_place_is_what_the_policy_judges(session: Session) -> None:
     assert Grep(pattern="x").calls(session) == (Call(tool="Grep", subject=str(REPO)),)
     assert Grep(pattern="x", path="/etc/").calls(session) == (Call(tool="Grep", subject="/etc"),)
+
+
+def test_what_the_jobs_user_may_not_read_is_counted_and_no_failure(run, put, session: Session) -> None:
+    put("a.txt", "needle\n")
+    session.sandbox.exec("echo needle >closed; mkdir keys; chmod 0 closed keys")
+    assert run("Grep", pattern="needle").content == f"{REPO}/a.txt\n(2 paths could not be read)"
+    answer = run("Grep", pattern="nothing")
+    assert (answer.content, answer.is_error) == ("No matches found.\n(2 paths could not be read)", False)
+
+
+@pytest.mark.skipif(landlock.abi() == 0, reason="this kernel has no Landlock")
+def test_a_search_is_held_to_what_commands_may_read(run, put, session: Session) -> None:
+    put("a.txt", "needle\n")
+    session.sandbox.exec("mkdir /workspace/keys; echo needle >/workspace/keys/id")
+    session.sandbox.confine(
+        [Grant(path="/", access="read", without=("/workspace/keys",)), Grant(path="/dev", access="write")]
+    )
+    assert run("Grep", pattern="needle", path="/workspace").content == f"{REPO}/a.txt\n(1 paths could not be read)"
