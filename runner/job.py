@@ -21,7 +21,7 @@ from runner.config import Loaded
 from runner.egress import Fetcher, Gateway, Meter, host_ca_bundle
 from runner.enclosure import confinement_in_words, contain, enclosed
 from runner.errors import Cancelled, ChecksError, ConfigError, ModelError, RunnerError, SandboxError
-from runner.masking import Masker, check_maskable, masker
+from runner.masking import Masker, check_maskable
 from runner.models import Model
 from runner.policy import Policy
 from runner.repo import (
@@ -181,6 +181,7 @@ def run_job(
         )
     job.folder.mkdir(parents=True)
     values = (*mask, *job.secrets.values())
+    masker = Masker(values)
     events: list[AnyEvent] = []
     with Transcript.open(job.folder / TRANSCRIPT, mask=values) as transcript:
         run = _Run(
@@ -191,7 +192,7 @@ def run_job(
             approve=approve,
             record=_recorder(transcript, events, watch),
             transcript=transcript,
-            mask=masker(values),
+            mask=masker.text,
             meter=Meter(job.policy.value.egress.bytes),
             events=events,
         )
@@ -210,7 +211,7 @@ def run_job(
     result = compute_result(recorded, transcript_hash=transcript.hash)
     patch = run.taken.patch if run.taken else b""
     found = any(one.kind == "secret" for ran in of_kind(recorded, GateRan) for one in ran.violations)
-    shown = masked_patch(patch or b"", Masker(values), holds_secret=found)
+    shown = masked_patch(patch or b"", masker, holds_secret=found)
     return write_artifacts(job.folder, result, recorded, shown)
 
 
@@ -259,8 +260,10 @@ def _work(run: _Run, quarantine: Quarantine) -> None:
     config = _sandbox_config(run)
     with _sandbox(run, config, "agent") as (sandbox, gateway):
         left = _prepare(run, quarantine, sandbox)
-        tracked = brought_in(quarantine, run.hidden)
-        held = contain(sandbox, policy, tracked=tracked, left=_made(run, sandbox), outside=run.hidden.paths)
+        # Only what a rule denies is kept from commands: without such a rule nobody need know which files there are.
+        tracked = brought_in(quarantine, run.hidden) if policy.deny else ()
+        made = untracked(sandbox) if policy.deny and task.setup else ()
+        held = contain(sandbox, policy, tracked=tracked, left=made, outside=run.hidden.paths)
         run.record(held)
         gateway.phase = "agent"
         agent, context = AGENTS[task.agent](), _context(run, sandbox, gateway, held)
@@ -314,12 +317,6 @@ def _prepare(run: _Run, quarantine: Quarantine, sandbox: Sandbox) -> tuple[bytes
         return ()
     _setup(run, sandbox)
     return ignore_untracked(sandbox)
-
-
-def _made(run: _Run, sandbox: Sandbox) -> tuple[str, ...]:
-    """Files that setup made, where the policy has rules that could be about them."""
-    rules = (*run.job.policy.value.deny, *run.job.policy.value.allow)
-    return untracked(sandbox) if run.job.task.value.setup and rules else ()
 
 
 def _setup(run: _Run, sandbox: Sandbox) -> None:

@@ -16,8 +16,6 @@ from runner.policy import Call, Decision, Policy, Rule, Verdict, decide, parse_r
 from runner.transcript import ApprovalAsked, ToolDecided, of_kind
 
 EXEC = frozenset(("Bash",))
-NOT_JUDGED = "so it was not judged"
-"""Ends the reason of a policy that lets a command pass which it could not read."""
 WRITES = frozenset(("Write", "Edit", *EXEC))
 """A command can write whatever commands may write to."""
 
@@ -89,7 +87,7 @@ class Judge:
                 allowed=settled.allowed,
                 verdict=decision.verdict,
                 approval=settled.approval,
-                unjudged=decision.allowed and decision.reason.endswith(NOT_JUDGED),
+                unjudged=decision.unjudged,
                 subjects=tuple(map(_named, calls)),
                 rule=decision.rule,
                 where=decision.where,

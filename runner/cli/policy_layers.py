@@ -8,10 +8,10 @@ from runner.policy import Call, Decision, Policy
 from runner.policy.contain import containment, may_read, may_write
 from runner.policy.domains import DomainPattern
 from runner.policy.egress import judge_name, rules_for
-from runner.policy.paths import REPO, PathPattern
+from runner.policy.paths import REPO
 from runner.policy.verdicts import Verdict
 from runner.policy.web import parse_url
-from runner.repo.guarded import always_guarded, patterns
+from runner.repo.guarded import built_in, covered, patterns
 
 _DECIDED: dict[Verdict, str] = {
     "allow": "lets the call pass",
@@ -79,15 +79,12 @@ def _gate(policy: Policy, path: str) -> str:
     refused = may_write(policy, path)
     if refused.verdict == "deny":
         return f"no branch when it was changed: {refused.reason}"
-    if _covered(patterns(policy.gate.protect), path):
+    name = path.removeprefix(f"{REPO}/")
+    if covered(patterns(policy.gate.protect), name):
         return "no branch when it was changed: gate.protect names it"
-    if _covered(always_guarded(), path.casefold()) and not _covered(patterns(policy.gate.allow), path):
-        return "no branch when it was changed: it is always protected (gate.allow lifts that)"
+    if why := built_in(policy.gate, name):
+        return f"no branch when it was changed: it {why}"
     return "lets the change pass, within its limits"
-
-
-def _covered(guards: tuple[PathPattern, ...], path: str) -> bool:
-    return any(guard.covers(path) for guard in guards)
 
 
 def _command(policy: Policy, decision: Decision) -> str:

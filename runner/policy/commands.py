@@ -117,8 +117,10 @@ def _parts(policy: Policy, commands: Commands) -> Decision:
     if whole := _whole(allow):
         return allowed_by([whole])
     if policy.mode == "blacklist":
-        report = f"; it has {commands.reason}, so it was not judged" if isinstance(commands, Unclear) else ""
-        return yes(f"no rule denies it{report}")
+        if isinstance(commands, Unclear):
+            reason = f"no rule denies it; it has {commands.reason}, so it was not judged"
+            return replace(yes(reason), unjudged=True)
+        return yes("no rule denies it")
     refused = ask if policy.mode == "interactive" else no
     if isinstance(commands, Unclear):
         return refused(_not_judged(commands.reason))

@@ -37,6 +37,9 @@ class Decision:
     suggestion: str | None = None
     """A rule that would allow it, for a person to paste; None when no rule could."""
 
+    unjudged: bool = False
+    """It is a command that could not be read, and that no rule and not the mode keeps from passing."""
+
     @property
     def allowed(self) -> bool:
         return self.verdict == "allow"

@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import posixpath
 import time
-import unicodedata
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import chain
 from typing import Literal, assert_never
@@ -17,12 +16,12 @@ from typing import Literal, assert_never
 from runner.masking import Masker
 from runner.policy import Policy, show_size
 from runner.policy.contain import may_write
-from runner.policy.paths import REPO, PathPattern
+from runner.policy.paths import REPO
 from runner.policy.schema import Gate
 from runner.repo.additions import READ_BYTES, Addition, TooMuch, additions
 from runner.repo.diff import NO_FILE, SUBMODULE, Change, changes
 from runner.repo.git import printable
-from runner.repo.guarded import always_guarded, harmless, lock_files, patterns
+from runner.repo.guarded import built_in, covered, folded, patterns
 from runner.repo.quarantine import Quarantine
 from runner.repo.scan import OUR_SECRET, Finding, TooSlow, find_credentials, find_our_secrets
 from runner.repo.take import Taken
@@ -130,40 +129,14 @@ def _paths(changed: Iterable[Change], policy: Policy, approved: Collection[str])
 
 def _guarded(changed: Iterable[Change], gate: Gate, own_files: Collection[str]) -> Iterator[Violation]:
     protected = patterns(gate.protect)
-    built_in = tuple(_built_in(gate))
     for change in changed:
         path = change.path
         if path in own_files:
             yield _violation("protected", path, "is the policy or the task of this job")
-        elif _covered(protected, path):
+        elif covered(protected, path):
             yield _violation("protected", path, "is protected by gate.protect in the policy", "gate.protect")
-        elif what := _built_in_reason(built_in, gate, path):
+        elif what := built_in(gate, path):
             yield _violation("protected", path, what)
-
-
-def _built_in(gate: Gate) -> Iterator[tuple[tuple[PathPattern, ...], str]]:
-    yield always_guarded(), "is always protected (gate.allow in the policy lifts that)"
-    if not gate.lockfiles:
-        yield lock_files(), "is a lock file, and gate.lockfiles in the policy says that these must not change"
-
-
-def _built_in_reason(built_in: Iterable[tuple[tuple[PathPattern, ...], str]], gate: Gate, path: str) -> str | None:
-    if _covered(patterns(gate.allow), path):
-        return None
-    # There are systems that tell no upper from lower case.
-    folded = _folded(path)
-    if _covered(harmless(), folded):
-        return None
-    return next((what for guards, what in built_in if _covered(guards, folded)), None)
-
-
-def _covered(guards: Iterable[PathPattern], path: str) -> bool:
-    return any(guard.covers(f"{REPO}/{path}") for guard in guards)
-
-
-def _folded(path: str) -> str:
-    """The same for all names that some file system takes for one."""
-    return path.lower() if path.isascii() else unicodedata.normalize("NFC", path).casefold()
 
 
 def _submodules(changed: Iterable[Change]) -> Iterator[Violation]:
@@ -184,7 +157,7 @@ def _names(quarantine: Quarantine, commit: str, changed: Iterable[Change]) -> It
         if not path.isprintable():
             yield _violation("path", path, "has characters in its name that cannot be seen")
         for part in (path, *_folders(path)):
-            others = twins.get(_folded(part), set()) - {part}
+            others = twins.get(folded(part), set()) - {part}
             if others:
                 what = f"differs from `{_short(min(others))}` by upper and lower case alone"
                 yield _violation("path", path, what)
@@ -197,7 +170,7 @@ def _twins(files: Collection[str]) -> dict[str, set[str]]:
     folders = {above for folder in lowest for above in (folder, *_folders(folder))}
     known: dict[str, set[str]] = {}
     for name in chain(files, folders):
-        known.setdefault(_folded(name), set()).add(name)
+        known.setdefault(folded(name), set()).add(name)
     return {folded: names for folded, names in known.items() if len(names) > 1}
 
 
@@ -242,7 +215,7 @@ def _leaves(link: str, targets: Mapping[str, str]) -> str | None:
             place.append(name)
         if not place:
             continue
-        if _folded(place[0]) == ".git":
+        if folded(place[0]) == ".git":
             return "is a link into .git"
         target = targets.get("/".join(place))
         if target is not None:

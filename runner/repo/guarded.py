@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import unicodedata
+from collections.abc import Iterable
 from functools import cache
 
-from runner.policy.paths import PathPattern, parse_path
+from runner.policy.paths import REPO, PathPattern, parse_path
+from runner.policy.schema import Gate
 
 CONTINUOUS_INTEGRATION = (
     "**/.github/**",
@@ -105,3 +108,28 @@ def lock_files() -> tuple[PathPattern, ...]:
 def patterns(texts: tuple[str, ...]) -> tuple[PathPattern, ...]:
     """Raises ValueError for what is no pattern."""
     return tuple(parse_path(text) for text in texts)
+
+
+def built_in(gate: Gate, path: str) -> str | None:
+    """Why a path (from the repository's root) may not change though no rule denies it, to follow its name."""
+    if covered(patterns(gate.allow), path):
+        return None
+    # There are systems that tell no upper from lower case.
+    name = folded(path)
+    if covered(harmless(), name):
+        return None
+    if covered(always_guarded(), name):
+        return "is always protected (gate.allow in the policy lifts that)"
+    if not gate.lockfiles and covered(lock_files(), name):
+        return "is a lock file, and gate.lockfiles in the policy says that these must not change"
+    return None
+
+
+def covered(guards: Iterable[PathPattern], path: str) -> bool:
+    """Whether one of them is about a path from the repository's root."""
+    return any(guard.covers(f"{REPO}/{path}") for guard in guards)
+
+
+def folded(path: str) -> str:
+    """The same for all names that some file system takes for one."""
+    return path.lower() if path.isascii() else unicodedata.normalize("NFC", path).casefold()

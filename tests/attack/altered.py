@@ -3,43 +3,16 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from runner.policy.contain import Grant
-from runner.sandbox import profile
 from runner.sandbox.base import SandboxConfig, Tunnel
 from runner.sandbox.client import Client
-from runner.sandbox.container import ContainerEngine, Create
-from runner.sandbox.files import SharedFiles
-
-Change = Callable[[dict[str, Any]], object]
-
-
-def altered(engine: ContainerEngine, change: Change) -> ContainerEngine:
-    """The engine, with every request to create a container changed: docker's HostConfig, podman's whole body."""
-    return ContainerEngine(engine.api, create=_create(engine, change))
-
-
-def _create(engine: ContainerEngine, change: Change) -> Create:
-    files = SharedFiles(engine.api)
-
-    def create(config: SandboxConfig, image: profile.ImageConfig, name: str) -> None:
-        folder = files.folder(config.image)
-        if engine.name == "docker":
-            body = profile.docker_request(config, image=image, files=folder)
-            change(body["HostConfig"])
-            if body["HostConfig"]["NetworkMode"] != "none":
-                body["NetworkDisabled"] = False
-            engine.api.post("/containers/create", body=body, name=name)
-        else:
-            body = profile.podman_request(config, image=image, name=name, files=folder, own_user_namespace=True)
-            change(body)
-            engine.api.post("/libpod/containers/create", body=body)
-
-    return create
+from runner.sandbox.container import ContainerEngine
+from tests.sandbox.weaker import Change, creating
 
 
 def nothing(body: dict[str, Any]) -> None:
@@ -60,7 +33,7 @@ class Unconfined(ContainerEngine):
     """Its sandboxes take grants, and do not apply them."""
 
     def __init__(self, engine: ContainerEngine) -> None:
-        super().__init__(engine.api, create=_create(engine, nothing))
+        super().__init__(engine.api, create=creating(engine, nothing))
 
     def open_sandbox(self, config: SandboxConfig) -> Client:
         sandbox = super().open_sandbox(config)

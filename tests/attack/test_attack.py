@@ -16,7 +16,7 @@ from runner.policy.loading import load_policy
 from runner.sandbox.container import ContainerEngine
 from runner.sandbox.image import ImageRef
 from tests.attack import altered
-from tests.sandbox.weaker import weaker_engine
+from tests.sandbox.weaker import Change, changed, weaker_engine
 
 pytestmark = pytest.mark.engine
 
@@ -107,7 +107,7 @@ def engine_socket(tmp_path: Path) -> Iterator[Path]:
 
 def test_an_engine_socket_is_a_hole(engine: ContainerEngine, red_team: Try, engine_socket: Path) -> None:
     change = altered.mounted(engine_socket, "/run/podman/podman.sock")
-    card = red_team(altered.altered(engine, change), best_effort=("host_mounts",))
+    card = red_team(changed(engine, change), best_effort=("host_mounts",))
     assert "sockets" in card.leaking
     assert set(card.leaking) <= {"sockets", "mounts"}
     assert any("connected to" in hole.evidence for hole in card.of("hole"))
@@ -115,16 +115,16 @@ def test_an_engine_socket_is_a_hole(engine: ContainerEngine, red_team: Try, engi
 
 def test_the_hosts_files_are_a_hole(engine: ContainerEngine, red_team: Try) -> None:
     change = altered.mounted(Path("/tmp"), "/mnt", how="ro")
-    card = red_team(altered.altered(engine, change), categories=frozenset(("host files", "mounts", "devices")))
+    card = red_team(changed(engine, change), categories=frozenset(("host files", "mounts", "devices")))
     assert set(card.leaking) == {"host files", "mounts"}
 
 
 def test_the_hosts_network_is_a_hole(engine: ContainerEngine, red_team: Try) -> None:
     if engine.name != "docker":
         pytest.skip("podman does not start such a container in a user namespace")
-    change: altered.Change = lambda body: body.update(NetworkMode="host")  # noqa: E731
+    change: Change = lambda body: body.update(NetworkMode="host")  # noqa: E731
     lax = ("network", "resolv_conf")
-    card = red_team(altered.altered(engine, change), best_effort=lax, categories=WITHOUT_FLOODS)
+    card = red_team(changed(engine, change), best_effort=lax, categories=WITHOUT_FLOODS)
     assert set(card.leaking) == {"egress", "namespaces", "sockets"}
 
 

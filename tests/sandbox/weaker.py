@@ -8,13 +8,15 @@ from typing import Any
 
 from runner.sandbox import profile
 from runner.sandbox.base import SandboxConfig
-from runner.sandbox.container import ContainerEngine
+from runner.sandbox.container import ContainerEngine, Create
 from runner.sandbox.files import SharedFiles
+
+Change = Callable[[dict[str, Any]], object]
 
 
 def weaker_engine(engine: ContainerEngine, *, without: str) -> ContainerEngine:
     """The engine, as if it ignored one control that it was asked for."""
-    return _changed(engine, IGNORED[engine.name][without])
+    return changed(engine, IGNORED[engine.name][without])
 
 
 def filtered_engine(engine: ContainerEngine, filter: Path) -> ContainerEngine:
@@ -26,11 +28,16 @@ def filtered_engine(engine: ContainerEngine, filter: Path) -> ContainerEngine:
         else:
             body["seccomp_profile_path"] = str(filter)
 
-    return _changed(engine, change)
+    return changed(engine, change)
 
 
-def _changed(engine: ContainerEngine, change: Callable[[dict[str, Any]], object]) -> ContainerEngine:
-    """The engine, with something else in its create requests."""
+def changed(engine: ContainerEngine, change: Change) -> ContainerEngine:
+    """The engine, with something else in its create requests: docker's HostConfig, podman's whole body."""
+    return ContainerEngine(engine.api, create=creating(engine, change))
+
+
+def creating(engine: ContainerEngine, change: Change) -> Create:
+    """What creates a container by a changed request."""
     files = SharedFiles(engine.api)
 
     def create(config: SandboxConfig, image: profile.ImageConfig, name: str) -> None:
@@ -38,13 +45,15 @@ def _changed(engine: ContainerEngine, change: Callable[[dict[str, Any]], object]
         if engine.name == "docker":
             body = profile.docker_request(config, image=image, files=folder)
             change(body["HostConfig"])
+            if body["HostConfig"]["NetworkMode"] != "none":
+                body["NetworkDisabled"] = False
             engine.api.post("/containers/create", body=body, name=name)
         else:
             body = profile.podman_request(config, image=image, name=name, files=folder, own_user_namespace=True)
             change(body)
             engine.api.post("/libpod/containers/create", body=body)
 
-    return ContainerEngine(engine.api, create=create)
+    return create
 
 
 IGNORED: dict[str, dict[str, Callable[[dict[str, Any]], object]]] = {
