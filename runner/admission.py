@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import time
 from collections.abc import Callable, Collection, Sequence
@@ -39,7 +40,7 @@ def admit(
     approved = _approved(events)
     changed = [f"{REPO}/{path}" for path in taken.changed]
     asked = [path for path in changed if path not in approved and may_write(policy, path).verdict == "ask"]
-    if asked and _granted(asked, policy, job, events, approver, record, mask):
+    if asked and _granted(asked, _what(quarantine, taken), policy, job, events, approver, record, mask):
         approved |= set(asked)
     started = time.monotonic()
     violations = judge_changes(quarantine, taken, policy, approved=approved, secrets=secrets, own_files=own_files)
@@ -55,8 +56,15 @@ def _approved(events: Sequence[AnyEvent]) -> set[str]:
     return {match[1] for match in found if match}
 
 
+def _what(quarantine: Quarantine, taken: Taken) -> str:
+    """All of the work in a few letters, so that a yes to it is no yes to other work on the same paths."""
+    assert taken.commit is not None
+    return json.dumps({"tree": quarantine.tree(taken.commit)})
+
+
 def _granted(
     paths: Sequence[str],
+    what: str,
     policy: Policy,
     job: str,
     events: Sequence[AnyEvent],
@@ -74,6 +82,7 @@ def _granted(
         where=first.where,
         # Masked, a rule would be another rule.
         suggestion=first.suggestion if mask(first.suggestion or "") == (first.suggestion or "") else None,
+        input=what,
         seconds=policy.approval_timeout,
     )
     return ask(approver, question, turn=0, record=record).allowed

@@ -53,15 +53,8 @@ def contain(
     """
     plan = containment(policy)
     made = frozenset(left)
-    # Setup may have made again what was not brought in.
-    secret, fixed = unreadable(policy, sorted({*made, *outside})), kept(policy, sorted({*tracked, *made}))
-    if secret or fixed:
-        try:
-            sandbox.keep(unreadable=secret, unwritable=fixed)
-        except OSError as error:
-            raise ControlNotEnforced(
-                f"{error.filename or 'a file'} cannot be kept from commands inside: {error.strerror or error}"
-            ) from error
+    secret, fixed = to_keep(policy, tracked=tracked, left=made, outside=outside)
+    keep(sandbox, unreadable=secret, unwritable=fixed)
     return Contained(
         landlock=_confined(sandbox, plan, policy),
         writable=plan.writable,
@@ -69,6 +62,27 @@ def contain(
         kept=(*fixed, *(path for path in secret if path in made)),
         uncontained=tuple(f"{gap.rule}: {gap.why}" for gap in plan.uncontained),
     )
+
+
+def to_keep(
+    policy: Policy, *, tracked: Iterable[str], left: Iterable[str], outside: Iterable[str]
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """What of these (see `contain`) must change hands: what commands must not read, and what they must not write."""
+    made = frozenset(left)
+    # Setup may have made again what was not brought in.
+    return unreadable(policy, sorted({*made, *outside})), kept(policy, sorted({*tracked, *made}))
+
+
+def keep(sandbox: Sandbox, *, unreadable: Sequence[str], unwritable: Sequence[str]) -> None:
+    """Give these files away, if there are any; to be asked for again changes nothing. Raises ControlNotEnforced."""
+    if not unreadable and not unwritable:
+        return
+    try:
+        sandbox.keep(unreadable=unreadable, unwritable=unwritable)
+    except OSError as error:
+        raise ControlNotEnforced(
+            f"{error.filename or 'a file'} cannot be kept from commands inside: {error.strerror or error}"
+        ) from error
 
 
 def _confined(sandbox: Sandbox, plan: Containment, policy: Policy) -> bool:

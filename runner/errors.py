@@ -8,10 +8,12 @@
     │   ├── EngineUnavailable
     │   ├── ImageNotFound
     │   └── SandboxLost         the container went away under us
+    │       └── OutOfMemory     … for memory
     ├── ChecksError             checks_error   22   the checks gave no verdict
+    │   └── ChecksDisproved     …                   they would prove nothing: task or base is wrong
     └── RepoError               repo_error     23   git
 
-    Cancelled                   cancelled     130, 143   a BaseException: nothing but run_job and main may catch it
+    Cancelled                   cancelled     130, 143   a BaseException: nothing but run_job and main may keep it
 
 Not errors but values: a command's exit code, a denied call, a failed check, a reached limit.
 """
@@ -55,10 +57,15 @@ EXIT_CODES: dict[Outcome, int] = {
 }
 
 
+Cause = Literal["provider", "difference", "sandbox", "oom", "disk", "repository", "checks", "config"]
+"""What failed us, finer than the outcome: what a batch may try again, and how, is a matter of the cause."""
+
+
 class RunnerError(Exception):
     """Base of everything a caller may want to catch. `str(error)` is one line: where, what, and the next step."""
 
     outcome: Outcome = "sandbox_error"
+    cause: Cause = "sandbox"
 
     @property
     def exit_code(self) -> int:
@@ -69,6 +76,7 @@ class ConfigError(RunnerError):
     """A file or flag is wrong. The message reads `file:line:column: key: what is wrong; hint`."""
 
     outcome = "config_error"
+    cause: Cause = "config"
 
 
 class ControlNotEnforced(ConfigError):
@@ -79,6 +87,7 @@ class ModelError(RunnerError):
     """The model gave no usable reply, after the retries that the job's budget allows."""
 
     outcome = "provider_error"
+    cause: Cause = "provider"
 
 
 class SandboxError(RunnerError):
@@ -99,16 +108,30 @@ class SandboxLost(SandboxError):
     """The container, or the pipe to it, went away while it was needed."""
 
 
+class OutOfMemory(SandboxLost):
+    """The kernel ended the container for memory: its control group or the engine says so."""
+
+    cause: Cause = "oom"
+
+
 class ChecksError(RunnerError):
     """The checks could not be run to a verdict."""
 
     outcome = "checks_error"
+    cause: Cause = "checks"
+
+
+class ChecksDisproved(ChecksError):
+    """A check that was to fail on base, or to pass there, did not: it proves nothing, however often it is run."""
+
+    cause: Cause = "config"
 
 
 class RepoError(RunnerError):
     """Git refused, or what came out of the sandbox is not an acceptable branch."""
 
     outcome = "repo_error"
+    cause: Cause = "repository"
 
 
 class Cancelled(BaseException):

@@ -2,68 +2,63 @@
 
 from __future__ import annotations
 
-import secrets
 import threading
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
-from datetime import UTC, datetime
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
+from decimal import Decimal
 from functools import partial
 from pathlib import Path
-from types import MappingProxyType
 from typing import Literal
 
 from runner.admission import admit
 from runner.agents import AGENTS, AgentEnd, Context
 from runner.agents.base import Approve, Clock
 from runner.approvals.base import Approver, Nobody
+from runner.approvals.remembered import Remembered
+from runner.checks import Proven, feedback, passed, prove_on_base, run_checks
 from runner.config import Loaded
-from runner.egress import Fetcher, Gateway, Meter, host_ca_bundle
-from runner.enclosure import confinement_in_words, contain, enclosed
-from runner.errors import Cancelled, ChecksError, ConfigError, ModelError, RunnerError, SandboxError
-from runner.masking import Masker, check_maskable
-from runner.models import Model
+from runner.egress import Fetcher, Meter
+from runner.enclosure import confinement_in_words, contain
+from runner.errors import Cancelled, ConfigError, ModelError, RunnerError
+from runner.ledger import JobLedger, Ledger
+from runner.masking import Masker
+from runner.models import Metered, Model, Payable, Playing, Spool
+from runner.past import Past
 from runner.policy import Policy
+from runner.preparation import Prepared, Site, prepared, survey
+from runner.recorded import facts
 from runner.repo import (
     NOTHING_HIDDEN,
     Hidden,
     Quarantine,
-    Source,
     Taken,
     brought_in,
     changed_protected,
-    check_branch,
     deliver,
     hide,
-    ignore_untracked,
-    locate,
     open_quarantine,
     own_files,
-    put,
-    restore_protected,
     take,
     untracked,
 )
 from runner.repo.masked_patch import masked_patch
 from runner.report import TRANSCRIPT, write_artifacts
+from runner.report.visible import one_line
+from runner.resolve import Job
 from runner.result import JobResult, Verdict, compute_result, judge
-from runner.sandbox import owner, profile
-from runner.sandbox.base import Sandbox, SandboxConfig
 from runner.sandbox.container import ContainerEngine
-from runner.sandbox.image import ensure_image, ensure_toolbox
 from runner.task import Task
-from runner.task import texts as task_texts
 from runner.transcript import (
     AnyEvent,
     BranchDelivered,
     BranchTaken,
     CheckRan,
     Contained,
+    Diverged,
     GateRan,
     JobEnded,
     JobStarted,
-    SandboxOpened,
-    SetupRan,
     Transcript,
     of_kind,
     read,
@@ -71,71 +66,23 @@ from runner.transcript import (
 
 DELIVERED = frozenset(("solved", "changed", "unsolved", "limit"))
 """Outcomes whose work becomes a branch; of every other one the patch is kept."""
-SETUP_SECONDS = 1800.0
-"""For one setup command."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Job:
-    """One attempt at one task under one policy: resolved. Nothing below reads YAML or the host's variables."""
+class Stage:
+    """What surrounds a job that is one of many; by itself it begins at once, and goes on to its end."""
 
-    id: str
-    folder: Path
-    task: Loaded[Task]
-    policy: Loaded[Policy]
-    source: Source
-    prompt: str
-    branch: str
-    message: str
-    secrets: Mapping[str, str] = field(default_factory=dict, repr=False)
-    """Variables of the host that commands see, by name."""
-    authorities: bytes | None = field(default=None, repr=False)
-    """What commands trust in place of the image's certificate authorities."""
-
-
-def resolve(
-    task: Loaded[Task],
-    policy: Loaded[Policy],
-    *,
-    runs: Path,
-    include_uncommitted: bool = False,
-    variables: Mapping[str, str] = MappingProxyType({}),
-) -> Job:
-    """A job of that task: named, its base pinned, its templates rendered. Makes no folder.
-
-    Of `variables`, the host's, the policy names those that come in (`secrets`). Raises ConfigError for what is wrong in
-    the files or with a secret, RepoError for a remote that does not answer.
-    """
-    what, now = task.value, datetime.now(UTC)
-    id = f"{what.name}-{now:%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
-    source = locate(what.repo, folder=task.path.parent, include_uncommitted=include_uncommitted)
-    texts = task_texts(task, id)
-    job = Job(
-        id=id,
-        folder=runs.absolute() / id,
-        task=task,
-        policy=policy,
-        source=source,
-        prompt=texts.prompt,
-        branch=texts.branch,
-        message=texts.commit_message,
-        secrets=_secrets(policy, variables),
-        authorities=host_ca_bundle(variables) if policy.value.egress.ca == "host" else None,
-    )
-    check_branch(source, job.branch)
-    return job
-
-
-def _secrets(policy: Loaded[Policy], variables: Mapping[str, str]) -> dict[str, str]:
-    """The variables that the policy lets in, with their values. Raises ConfigError for one that is not there."""
-    found: dict[str, str] = {}
-    for number, name in enumerate(policy.value.secrets):
-        where = policy.where(("secrets", number))
-        if not (value := variables.get(name)):
-            raise ConfigError(f"{where}: secrets: {name} is not set here; export it, or take it out of the list")
-        check_maskable(name, value)
-        found[name] = value
-    return found
+    slot: Callable[[], AbstractContextManager[object]] = nullcontext
+    """`with slot():` surrounds the agent's work; it may wait. Raises Cancelled when the job is to be left meanwhile."""
+    enter: Callable[[Literal["running", "checking"]], object] = lambda state: None
+    """Called as the job gets there. What it raises ends the job without a result."""
+    effect: Callable[[str, str], str] = lambda name, value: value
+    """Called with what the job is about to do to the world (`branch`, and its name). What it returns is done: what an
+    earlier attempt said, if one did. What it raises ends the job without a result, and nothing is done."""
+    stopped: Callable[[], bool] = lambda: False
+    """Whether the job is to be left as it is, to be resumed later."""
+    on_stop: Callable[[Callable[[], object]], object] = lambda act: None
+    """Takes what is to be called, from another thread, when that becomes true."""
 
 
 @dataclass(kw_only=True, slots=True)
@@ -151,6 +98,8 @@ class _Run:
     transcript: Transcript
     mask: Callable[[str], str]
     meter: Meter
+    past: Past | None
+    stage: Stage
     events: list[AnyEvent] = field(default_factory=list)
     hidden: Hidden = NOTHING_HIDDEN
     taken: Taken | None = None
@@ -162,66 +111,127 @@ def run_job(
     job: Job,
     *,
     engine: ContainerEngine,
-    model: Model,
+    model: Payable | None,
     watch: Callable[[AnyEvent], None] = lambda event: None,
     mask: tuple[str, ...] = (),
     approver: Approver | None = None,
     approve: Approve = "none",
+    past: Past | None = None,
+    ledger: Ledger | None = None,
+    stage: Stage | None = None,
+    spool: Spool | None = None,
 ) -> JobResult:
-    """Do the job and write all its artifacts into `job.folder`, which must not exist yet.
+    """Do the job and write all its artifacts into `job.folder`, which must hold no transcript yet.
 
     However the job goes, this returns its result; what is raised is a bug of ours, or the disk's failure. `watch` sees
     every event as it is recorded; the values in `mask`, and of the job's secrets, are kept out of all that is written.
-    `approver` is asked what the policy, or `approve`, wants a person to decide: nobody, when it is None. Raises
-    ConfigError, before anything is started, for a cost limit that cannot be kept.
+    `approver` is asked what the policy, or `approve`, wants a person to decide: nobody, when it is None. With a `past`
+    what earlier attempts paid for is played first; without a `model` nothing else is, and no branch appears. `ledger`
+    has a say in every request, beside the job's own cap. `spool` is the model's: when the job has ended, all that it
+    holds is recorded. Raises ConfigError, before anything is started, for a cost limit that cannot be kept; Cancelled
+    when the stage stops, and what its `enter` raises: then the job is left as it is, to be resumed.
     """
-    if job.task.value.limits.cost_usd is not None and model.price is None:
+    if job.task.value.limits.cost_usd is not None and model is not None and model.price is None:
         raise ConfigError(
             f"limits.cost_usd: cannot be kept, because the price of {model.name} is unknown; leave it out"
         )
-    job.folder.mkdir(parents=True)
+    job.folder.mkdir(parents=True, exist_ok=True)
     values = (*mask, *job.secrets.values())
     masker = Masker(values)
     events: list[AnyEvent] = []
     with Transcript.open(job.folder / TRANSCRIPT, mask=values) as transcript:
+        stage = stage or Stage()
+        record = _recorder(transcript, events, watch, stage)
+        live = Metered(model, _ledger(job, past, ledger)) if model is not None else None
         run = _Run(
             job=job,
             engine=engine,
-            model=model,
-            approver=approver or Nobody(),
+            model=_player(live, past, record),
+            approver=Remembered(approver or Nobody(), past.answers if past else {}),
             approve=approve,
-            record=_recorder(transcript, events, watch),
+            record=record,
             transcript=transcript,
             mask=masker.text,
             meter=Meter(job.policy.value.egress.bytes),
+            past=past,
+            stage=stage,
             events=events,
         )
-        run.record(JobStarted(job=_facts(job, model)))
-        try:
-            with open_quarantine(job.source, folder=job.folder) as quarantine:
-                _work(run, quarantine)
-                _deliver(run, quarantine)
-        except (RunnerError, Cancelled) as error:
-            run.error = error
-        except KeyboardInterrupt:
-            run.error = Cancelled()
-        verdict = _judge(run)
-        run.record(JobEnded(outcome=verdict.outcome, reason=verdict.reason, exit_code=verdict.exit_code))
-    recorded = read(job.folder / TRANSCRIPT)
-    result = compute_result(recorded, transcript_hash=transcript.hash)
+        run.record(JobStarted(job=facts(job, run.model, approve)))
+        _do(run, deliver_it=model is not None)
+        run.record(_end(run))
+    run.model.close()
+    if spool is not None:
+        spool.discard()
+    return _written(run, masker)
+
+
+def _end(run: _Run) -> JobEnded:
+    verdict, error = _judge(run), run.error
+    cause = error.cause if isinstance(error, RunnerError) and error.outcome == verdict.outcome else None
+    return JobEnded(outcome=verdict.outcome, reason=verdict.reason, exit_code=verdict.exit_code, cause=cause)
+
+
+def _written(run: _Run, masker: Masker) -> JobResult:
+    """The job's artifacts, and its result."""
+    recorded = read(run.job.folder / TRANSCRIPT)
+    result = compute_result(recorded, transcript_hash=run.transcript.hash)
     patch = run.taken.patch if run.taken else b""
     found = any(one.kind == "secret" for ran in of_kind(recorded, GateRan) for one in ran.violations)
-    shown = masked_patch(patch or b"", masker, holds_secret=found)
-    return write_artifacts(job.folder, result, recorded, shown)
+    return write_artifacts(run.job.folder, result, recorded, masked_patch(patch or b"", masker, holds_secret=found))
+
+
+def _ledger(job: Job, past: Past | None, above: Ledger | None) -> JobLedger:
+    """The job's own cap, of which earlier attempts have used some, within what is above it."""
+    cap = job.task.value.limits.cost_usd
+    return JobLedger(
+        None if cap is None else Decimal(str(cap)),
+        above=above,
+        spent=past.earlier.spent if past else 0,
+        doubtful=past.earlier.doubtful if past else 0,
+    )
+
+
+def _player(model: Model | None, past: Past | None, record: Callable[[AnyEvent], None]) -> Model:
+    """The model of the job: what earlier attempts paid for, then `model`."""
+    if past is None:
+        assert model is not None, "BUG: a job with nothing to answer it"
+        return model
+    return Playing(
+        past.earlier.replies,
+        model,
+        on_difference=past.on_difference,
+        diverged=lambda turn, what: record(Diverged(turn=turn, what=what)),
+    )
+
+
+def _do(run: _Run, *, deliver_it: bool) -> None:
+    """All of the job up to the branch; what goes wrong is left in `run.error`."""
+    if run.past is not None:
+        run.record(run.past.event())
+    try:
+        with open_quarantine(run.job.source, folder=run.job.folder) as quarantine:
+            _work(run, quarantine)
+            if deliver_it:
+                _deliver(run, quarantine)
+    except (RunnerError, Cancelled) as error:
+        if run.stage.stopped():
+            # What failed may have failed because it was taken away.
+            raise Cancelled from error
+        run.error = error
+    except KeyboardInterrupt:
+        run.error = Cancelled()
 
 
 def _recorder(
-    transcript: Transcript, events: list[AnyEvent], watch: Callable[[AnyEvent], None]
+    transcript: Transcript, events: list[AnyEvent], watch: Callable[[AnyEvent], None], stage: Stage
 ) -> Callable[[AnyEvent], None]:
     """What appends an event; from any thread, for connections end while the agent works."""
-    lock = threading.RLock()
+    lock, job = threading.RLock(), threading.get_ident()
 
     def record(event: AnyEvent) -> None:
+        if threading.get_ident() == job and stage.stopped():
+            raise Cancelled
         with lock:
             transcript.record(event)
             events.append(event)
@@ -230,24 +240,28 @@ def _recorder(
     return record
 
 
-def _facts(job: Job, model: Model) -> dict[str, object]:
-    """The resolved job for the transcript; see `runner.result.JobFacts`."""
-    return {
-        "id": job.id,
-        "task": job.task.value.name,
-        "repo": job.source.url,
-        "base": job.source.base,
-        "model": model.name,
-        "limits": job.task.value.limits.model_dump(mode="json"),
-        "hashes": {"task": job.task.sha256, "policy": job.policy.sha256},
-        "resolved": {
-            "task": job.task.value.model_dump(mode="json"),
-            "policy": job.policy.value.model_dump(mode="json"),
-            "prompt": job.prompt,
-            "branch": job.branch,
-            "uncommitted": job.source.uncommitted,
-        },
+def leave_unbegun(
+    folder: Path, task: Loaded[Task], policy: Loaded[Policy], error: RunnerError, *, mask: tuple[str, ...] = ()
+) -> JobResult:
+    """The artifacts of a job that could not begin: its repository does not answer, a template does not render.
+
+    `folder` must hold no transcript. Raises OSError.
+    """
+    what = task.value
+    facts = {
+        "id": folder.name,
+        "task": what.name,
+        "repo": what.repo.url,
+        "base": what.repo.base,
+        "model": what.model,
+        "limits": what.limits.model_dump(mode="json"),
+        "hashes": {"task": task.sha256, "policy": policy.sha256},
     }
+    with Transcript.open(folder / TRANSCRIPT, mask=mask) as transcript:
+        transcript.record(JobStarted(job=facts))
+        transcript.record(JobEnded(outcome=error.outcome, reason=one_line(str(error)), cause=error.cause))
+    recorded = read(folder / TRANSCRIPT)
+    return write_artifacts(folder, compute_result(recorded, transcript_hash=transcript.hash), recorded, b"")
 
 
 # -- the agent's part
@@ -255,85 +269,57 @@ def _facts(job: Job, model: Model) -> dict[str, object]:
 
 def _work(run: _Run, quarantine: Quarantine) -> None:
     """Agent, branch, gate, checks; and again while checks fail and repair rounds are left."""
-    task, policy = run.job.task.value, run.job.policy.value
-    run.hidden = hide(quarantine, policy)
-    config = _sandbox_config(run)
-    with _sandbox(run, config, "agent") as (sandbox, gateway):
-        left = _prepare(run, quarantine, sandbox)
-        # Only what a rule denies is kept from commands: without such a rule nobody need know which files there are.
-        tracked = brought_in(quarantine, run.hidden) if policy.deny else ()
-        made = untracked(sandbox) if policy.deny and task.setup else ()
-        held = contain(sandbox, policy, tracked=tracked, left=made, outside=run.hidden.paths)
-        run.record(held)
-        gateway.phase = "agent"
-        agent, context = AGENTS[task.agent](), _context(run, sandbox, gateway, held)
-        end = _tried(run, partial(agent.run, context))
-        for round in range(task.checks.repair_rounds + 1):
-            _take(run, quarantine, sandbox, left)
-            failed = _check(run, quarantine, config, round) if _admitted(run, quarantine) else []
-            if not failed or end is None or end.reason != "done" or round == task.checks.repair_rounds:
-                return
-            end = _tried(run, partial(agent.resume, context, _feedback(failed)))
-
-
-def _sandbox_config(run: _Run) -> SandboxConfig:
-    """Pins the image; builds or pulls what is missing."""
-    image = ensure_image(run.engine, run.job.task.value.image)
-    logs = run.job.folder / "logs"
-    logs.mkdir()
-    return SandboxConfig(
-        image=image.reference,
-        image_digest=image.digest,
-        profile=profile.from_policy(run.job.policy.value.container),
-        toolbox_volume=ensure_toolbox(run.engine),
-        labels={owner.LABEL: "1", owner.OWNER: owner.mine(), owner.JOB: run.job.id},
-        log_folder=str(run.job.folder),
-    )
-
-
-@contextmanager
-def _sandbox(
-    run: _Run, config: SandboxConfig, purpose: Literal["agent", "checks"]
-) -> Iterator[tuple[Sandbox, Gateway]]:
-    """An open sandbox, its commands in the phase of setup."""
-    with enclosed(
-        run.engine,
-        config,
-        run.job.policy.value,
-        record=run.record,
+    run.hidden = hide(quarantine, run.job.policy.value)
+    site = survey(
+        run.job,
+        engine=run.engine,
+        quarantine=quarantine,
+        hidden=run.hidden,
         meter=run.meter,
-        secrets=run.job.secrets,
-        authorities=run.job.authorities,
-    ) as (sandbox, gateway):
-        run.record(SandboxOpened(purpose=purpose, report=asdict(sandbox.report)))
-        yield sandbox, gateway
+        record=run.record,
+        on_stop=run.stage.on_stop,
+    )
+    proven = prove_on_base(site)
+    with prepared(site, "agent") as ready:
+        run.stage.on_stop(run.model.close)
+        held = _contained(run, quarantine, ready)
+        ready.gateway.phase = "agent"
+        with run.stage.slot():
+            _repaired(run, site, ready, _context(run, ready, held), proven)
 
 
-def _prepare(run: _Run, quarantine: Quarantine, sandbox: Sandbox) -> tuple[bytes, ...]:
-    """Repository and setup; returns the untracked paths that setup left, which are not the agent's work."""
+def _repaired(run: _Run, site: Site, ready: Prepared, context: Context, proven: Proven) -> None:
+    """The agent's work, taken and checked, as often as repair rounds allow."""
     task = run.job.task.value
-    put(quarantine, sandbox, branch=run.job.branch, author=task.output.author, hidden=run.hidden)
-    if not task.setup:
-        return ()
-    _setup(run, sandbox)
-    return ignore_untracked(sandbox)
+    agent = AGENTS[task.agent]()
+    step = partial(agent.run, context)
+    for round in range(task.checks.repair_rounds + 1):
+        run.stage.enter("running")
+        end = _tried(run, step)
+        _take(run, site.quarantine, ready)
+        run.stage.enter("checking")
+        failed = _check(run, site, round, proven) if _admitted(run, site.quarantine) else []
+        if not failed or end is None or end.reason != "done":
+            return
+        step = partial(agent.resume, context, feedback(failed))
 
 
-def _setup(run: _Run, sandbox: Sandbox) -> None:
-    for command in run.job.task.value.setup:
-        done = sandbox.exec(command, seconds=SETUP_SECONDS)
-        output = done.output.decode(errors="replace")
-        run.record(SetupRan(command=command, exit_code=done.exit_code, seconds=done.seconds, output=output))
-        if not done.ok:
-            how = "timed out" if done.timed_out else f"ended with exit code {done.exit_code}"
-            raise SandboxError(f"setup: {command!r} {how}; its last line: {(output.splitlines() or [''])[-1][:200]}")
+def _contained(run: _Run, quarantine: Quarantine, ready: Prepared) -> Contained:
+    """Hold the agent's commands to the policy's path rules."""
+    task, policy = run.job.task.value, run.job.policy.value
+    # Only what a rule denies is kept from commands: without such a rule nobody need know which files there are.
+    tracked = brought_in(quarantine, run.hidden) if policy.deny else ()
+    made = untracked(ready.sandbox) if policy.deny and task.setup else ()
+    held = contain(ready.sandbox, policy, tracked=tracked, left=made, outside=run.hidden.paths)
+    run.record(held)
+    return held
 
 
-def _context(run: _Run, sandbox: Sandbox, gateway: Gateway, held: Contained) -> Context:
+def _context(run: _Run, ready: Prepared, held: Contained) -> Context:
     task, policy = run.job.task.value, run.job.policy.value
     return Context(
         prompt=run.job.prompt.rstrip() + _protected_note(task),
-        sandbox=sandbox,
+        sandbox=ready.sandbox,
         model=run.model,
         policy=policy,
         limits=task.limits,
@@ -344,7 +330,7 @@ def _context(run: _Run, sandbox: Sandbox, gateway: Gateway, held: Contained) -> 
         mask=run.mask,
         fetch=Fetcher(policy, run.record),
         confinement=confinement_in_words(held),
-        notices=gateway.refusals_since,
+        notices=ready.gateway.refusals_since,
         job=run.job.id,
         events=run.events,
         record=run.record,
@@ -370,7 +356,7 @@ def _tried(run: _Run, step: Callable[[], AgentEnd]) -> AgentEnd | None:
 # -- what came of it
 
 
-def _take(run: _Run, quarantine: Quarantine, sandbox: Sandbox, left: tuple[bytes, ...]) -> None:
+def _take(run: _Run, quarantine: Quarantine, ready: Prepared) -> None:
     task = run.job.task.value
     trailers = {
         "Agent-Run": run.job.id,
@@ -380,11 +366,11 @@ def _take(run: _Run, quarantine: Quarantine, sandbox: Sandbox, left: tuple[bytes
     }
     taken = take(
         quarantine,
-        sandbox,
+        ready.sandbox,
         author=task.output.author,
         message=run.job.message,
         trailers=trailers,
-        ignored=left,
+        ignored=ready.left,
         hidden=run.hidden,
         mask=run.mask,
     )
@@ -393,6 +379,7 @@ def _take(run: _Run, quarantine: Quarantine, sandbox: Sandbox, left: tuple[bytes
     run.record(
         BranchTaken(
             commit=taken.commit,
+            tree=quarantine.tree(taken.commit) if taken.commit else "",
             base=quarantine.base,
             commits=taken.commits,
             committed_by_runner=taken.runner_committed,
@@ -426,57 +413,26 @@ def _admitted(run: _Run, quarantine: Quarantine) -> bool:
     return not ran.violations
 
 
-def _check(run: _Run, quarantine: Quarantine, config: SandboxConfig, round: int) -> list[CheckRan]:
-    """Run the checks on what came out, in a sandbox of their own; returns those that failed."""
+def _check(run: _Run, site: Site, round: int, proven: Proven) -> list[CheckRan]:
+    """Run the checks on what came out; returns those that failed, if the agent may mend that."""
     task, taken = run.job.task.value, run.taken
     assert taken is not None
-    if run.tampered or not task.checks.run or (taken.commit is None and task.expect_change):
+    if run.tampered or not _asked(task) or (taken.commit is None and task.expect_change):
         return []
-    commit = restore_protected(quarantine, taken, task.checks.protect)
-    try:
-        with _sandbox(run, config, "checks") as (sandbox, gateway):
-            author = task.output.author
-            put(quarantine, sandbox, branch=run.job.branch, author=author, commit=commit, hidden=run.hidden)
-            _setup(run, sandbox)
-            gateway.phase = "checks"
-            ran = [
-                _one_check(run, sandbox, command, round, number) for number, command in enumerate(task.checks.run, 1)
-            ]
-    except SandboxError as error:
-        raise ChecksError(f"the checks gave no verdict: {error}") from error
-    return [check for check in ran if check.exit_code != 0 or check.timed_out]
+    ran = run_checks(site, taken, round, proven=proven)
+    # Who was caught at cheating is not told how, and gets no other try.
+    return [] if any(check.tampered for check in ran) else [check for check in ran if not passed(check)]
 
 
-def _one_check(run: _Run, sandbox: Sandbox, command: str, round: int, number: int) -> CheckRan:
-    log = f"logs/check-{round}-{number}.log"
-    done = sandbox.exec(command, seconds=run.job.task.value.checks.seconds, log=log)
-    check = CheckRan(
-        round=round,
-        command=command,
-        exit_code=done.exit_code,
-        timed_out=done.timed_out,
-        seconds=done.seconds,
-        output=done.output.decode(errors="replace"),
-        log=done.log,
-    )
-    run.record(check)
-    return check
-
-
-def _feedback(failed: list[CheckRan]) -> str:
-    """What the agent is told about failed checks."""
-    parts = ["Your work was checked in a fresh container, and it failed:"]
-    for check in failed:
-        how = "timed out" if check.timed_out else f"exit code {check.exit_code}"
-        parts.append(f"$ {check.command}   ({how})\n{check.output[-8000:]}")
-    parts.append("Find the cause and mend it.")
-    return "\n\n".join(parts)
+def _asked(task: Task) -> tuple[str, ...]:
+    """Every command that must pass on the work."""
+    return (*task.checks.run, *task.checks.fail_to_pass, *task.checks.pass_to_pass)
 
 
 def _judge(run: _Run) -> Verdict:
     task = run.job.task.value
     return judge(
-        run.events, checks=task.checks.run, expect_change=task.expect_change, tampered=run.tampered, error=run.error
+        run.events, checks=_asked(task), expect_change=task.expect_change, tampered=run.tampered, error=run.error
     )
 
 
@@ -484,6 +440,8 @@ def _deliver(run: _Run, quarantine: Quarantine) -> None:
     """Give the work to the user as a branch, when the outcome is one that they will want to look at."""
     if run.taken is None or run.taken.commit is None or _judge(run).outcome not in DELIVERED:
         return
-    delivered = deliver(quarantine, run.taken, run.job.branch, folder=run.job.folder)
+    branch = run.stage.effect("branch", run.job.branch)
+    ours = run.past.commits if run.past else ()
+    delivered = deliver(quarantine, run.taken, branch, folder=run.job.folder, ours=ours)
     bundle = delivered.bundle.name if delivered.bundle else None
     run.record(BranchDelivered(branch=delivered.branch, bundle=bundle))

@@ -22,6 +22,10 @@ class Text(Value):
     text: str
 
 
+class Reminder(Text):
+    """What we say of limits that are nearly reached: true of this moment of this attempt at a job, and no other."""
+
+
 class ToolUse(Value):
     """A call the model asked for. `input` was parsed from finished JSON; `invalid` says why when it could not be."""
 
@@ -92,6 +96,8 @@ class Reply(Value):
     id: str = ""
     wasted: Usage = Usage()
     """Usage of failed tries of this request that the provider is known to bill; zero when none is known."""
+    played: bool = False
+    """Taken from the recording of an earlier attempt at the job, which paid for it."""
 
     @property
     def tool_uses(self) -> tuple[ToolUse, ...]:
@@ -107,6 +113,8 @@ class Request(Value):
     messages: tuple[Message, ...]
     tools: tuple[ToolSpec, ...]
     max_tokens: int
+    input_tokens: int = 0
+    """The most that the provider can count system, messages and tools as."""
     seconds: float
     """Deadline for this request, its retries and waits included."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -15,8 +16,11 @@ _KEEPER = 'cat >/dev/null; rm -rf -- "$1"; sleep 1; rm -rf -- "$1"'
 
 @contextmanager
 def scratch(path: Path) -> Iterator[Path]:
-    """A new folder at `path` (what was there is removed); it is gone when the block ends, or this process is killed."""
-    shutil.rmtree(path, ignore_errors=True)
+    """A new folder whose name begins as `path` does; it is gone when the block ends, or this process is killed.
+
+    No two have one name: that of a process which was killed just now may still be going.
+    """
+    path = path.with_name(f"{path.name}-{secrets.token_hex(4)}")
     command = ["sh", "-c", _KEEPER, "keeper", str(path.absolute())]
     with subprocess.Popen(
         command,

@@ -6,15 +6,19 @@ task may come from a stranger. Values are data; what they hold is never read as 
 
 from __future__ import annotations
 
+import re
 import time
+import unicodedata
 from collections.abc import Callable, Iterator, Mapping
+from functools import lru_cache
 from typing import Any
 
-from jinja2 import StrictUndefined, Template, TemplateError, TemplateSyntaxError, Undefined, UndefinedError, nodes
+from jinja2 import StrictUndefined, Template, TemplateError, TemplateSyntaxError, Undefined, UndefinedError, meta, nodes
 from jinja2.runtime import LoopContext
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 from pydantic import BaseModel
 
+from runner.document.words import shown
 from runner.errors import ConfigError
 
 MAX_CHARS = 1024 * 1024
@@ -25,6 +29,7 @@ MAX_NODES = 10_000
 """Names, values and operators in one template."""
 SECONDS = 2.0
 """For one rendering."""
+SLUG_CHARS = 40
 
 
 class TemplateMistake(ValueError):
@@ -37,9 +42,31 @@ def check(template: str) -> str:
     return template
 
 
+@lru_cache(maxsize=32)
+def names(template: str) -> frozenset[str]:
+    """The values that a template asks for: `{{ task.name }}` asks for `task`. Raises TemplateMistake."""
+    check(template)
+    return frozenset(meta.find_undeclared_variables(_ENVIRONMENT.parse(template)))
+
+
+def has_tags(text: str) -> bool:
+    """Whether anything in a text would be read as a template."""
+    return any(opening in text for opening in _OPENINGS)
+
+
+def slug(value: Any, chars: int = SLUG_CHARS) -> str:
+    """Any text as a part of a branch or file name: `a-z`, `0-9` and single dashes, at most `chars`; never nothing."""
+    plain = unicodedata.normalize("NFKD", str(value)[: 10 * SLUG_CHARS]).encode("ascii", "ignore").decode().lower()
+    words = re.sub(r"[^a-z0-9]+", "-", plain).strip("-")
+    if len(words) > chars:
+        # Not in the middle of a word, if the first one is not all there is.
+        words = words[: chars + 1].rpartition("-")[0] or words[:chars]
+    return words or "untitled"
+
+
 def render(template: str, *, key: str = "template", **values: Any) -> str:
     """The text with these values put in; models count as mappings. Raises ConfigError naming the task's `key`."""
-    plain = {name: _plain(value) for name, value in values.items()}
+    plain = {name: _plain(value, name) for name, value in values.items()}
     try:
         return _joined(_compile(template).generate(plain | {_DEADLINE: time.monotonic() + SECONDS}))
     except UndefinedError as error:
@@ -59,14 +86,22 @@ def _joined(chunks: Iterator[str]) -> str:
     return "".join(parts)
 
 
-def _plain(value: Any) -> Any:
+class _Named(dict[str, Any]):
+    """A mapping that knows what the template calls it, for messages."""
+
+    def __init__(self, items: Iterator[tuple[str, Any]], name: str) -> None:
+        super().__init__(items)
+        self.name = name
+
+
+def _plain(value: Any, name: str) -> Any:
     """Mappings, lists and scalars only, so that there is no Python attribute to reach for."""
     if isinstance(value, BaseModel):
-        return value.model_dump(mode="json")
+        value = value.model_dump(mode="json")
     if isinstance(value, Mapping):
-        return {str(key): _plain(item) for key, item in value.items()}
+        return _Named(((str(key), _plain(item, f"{name}.{key}")) for key, item in value.items()), name)
     if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
+        return [_plain(item, f"{name}[{number}]") for number, item in enumerate(value)]
     if value is None or isinstance(value, str | int | float):
         return value
     raise TypeError(f"BUG: {type(value).__name__} as a value of a template")
@@ -82,11 +117,15 @@ _ALLOWED = (
 _WORDS = {"Call": "a call", "Assign": "'set'", "AssignBlock": "'set'", "Macro": "a macro", "Block": "a block"}
 _MAX_LOOPS = 3
 _DEADLINE = "_deadline"
+_MOST_KEYS = 20
+"""That a message lists."""
+_OPENINGS = ("{{", "{%", "{#")
 
 
+@lru_cache(maxsize=32)  # a batch renders the same few for each of its rows
 def _compile(source: str) -> Template:
     """Raises TemplateMistake."""
-    if sum(source.count(opening) for opening in ("{{", "{%", "{#")) > MAX_TAGS:
+    if sum(source.count(opening) for opening in _OPENINGS) > MAX_TAGS:
         raise TemplateMistake(f"has more than {MAX_TAGS:,} tags")
     try:
         tree = _ENVIRONMENT.parse(source)
@@ -130,7 +169,16 @@ class _Environment(ImmutableSandboxedEnvironment):
             return obj[argument]
         if isinstance(obj, list) and isinstance(argument, int) and -len(obj) <= argument < len(obj):
             return obj[argument]
-        return self.undefined(obj=obj, name=argument)
+        if isinstance(obj, Undefined):
+            return obj  # what is said is which name is missing, not what a missing thing lacks
+        return self.undefined(_lacking(obj, argument), obj=obj, name=argument)
+
+
+def _lacking(obj: Any, argument: Any) -> str:
+    if not isinstance(obj, _Named):
+        return f"{shown(obj)} has no attribute {shown(argument)}"
+    keys = [*sorted(obj)[:_MOST_KEYS], *(["…"] if len(obj) > _MOST_KEYS else [])]
+    return f"{obj.name} has no attribute {shown(argument)}; it has {', '.join(keys) or 'none'}"
 
 
 def _watched(items: Any, deadline: float) -> list[Any]:
@@ -173,11 +221,22 @@ def _indent(text: Any, width: int = 4) -> str:
     return _replace(str(text), "\n", "\n" + " " * min(max(width, 0), 40))
 
 
+def _quote(text: Any) -> str:
+    """Each line behind `> `: no text can look as if it had ended."""
+    return _replace(f"> {text}", "\n", "\n> ")
+
+
 def _replace(value: Any, old: str, new: str) -> str:
     text = str(value)
     if len(text) + text.count(old) * (len(new) - len(old)) > MAX_CHARS:
         raise TemplateMistake(f"gives more than {MAX_CHARS:,} characters")
     return text.replace(old, new)
+
+
+def _slug(value: Any, chars: int = SLUG_CHARS) -> str:
+    if not 1 <= chars <= 2 * SLUG_CHARS:
+        raise TemplateMistake(f"'slug' gives 1 to {2 * SLUG_CHARS} characters, not {chars}")
+    return slug(value, chars)
 
 
 def _first(items: Any) -> Any:
@@ -208,8 +267,8 @@ def _environment() -> _Environment:
     environment.globals.clear()
     environment.filters = {
         "default": _default, "first": _first, "indent": _indent, "join": _join, "last": _last, "length": len,
-        "lower": _as_text(str.lower), "replace": _replace, "title": _as_text(str.title), "trim": _as_text(str.strip),
-        "upper": _as_text(str.upper), "watched": _watched,
+        "lower": _as_text(str.lower), "quote": _quote, "replace": _replace, "slug": _slug,
+        "title": _as_text(str.title), "trim": _as_text(str.strip), "upper": _as_text(str.upper), "watched": _watched,
     }  # fmt: skip
     kept = ("defined", "undefined", "none", "string", "number", "true", "false")
     environment.tests = {name: environment.tests[name] for name in kept}

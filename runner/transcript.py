@@ -26,7 +26,7 @@ from typing import Annotated, Any, Literal, NamedTuple, Self, TypeVar, get_args,
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
-from runner.errors import ConfigError, Outcome
+from runner.errors import Cause, ConfigError, Outcome
 from runner.masking import masker, valid_text
 from runner.messages import Reply, Retried, ToolUse, Usage
 
@@ -53,10 +53,52 @@ class JobStarted(Event):
     """The resolved job, no secrets; `runner.result.JobFacts` says which keys it must hold."""
 
 
+class Resumed(Event):
+    """The job goes on where an earlier attempt at it ended: the replies that are paid for are played first."""
+
+    type: Literal["resumed"] = "resumed"
+    attempt: int
+    """Of this one; the first attempt at a job is 1."""
+    transcript: str
+    """Hash of the transcript that is played."""
+    replies: int
+    """Paid replies in it."""
+    replies_usage: Usage = Usage()
+    """Of those replies, their failed tries included."""
+    replies_cost_usd: Decimal | None = Decimal(0)
+    """Of that usage; None when unknown."""
+    usage: Usage = Usage()
+    """What earlier attempts used besides those replies: failed requests, replies that are not played."""
+    cost_usd: Decimal | None = Decimal(0)
+    """Of that usage; None when unknown."""
+    cost_doubtful_usd: Decimal = Decimal(0)
+    """At most so much more was billed for a request whose answer a killed runner did not see."""
+
+
+class Diverged(Event):
+    """Played again, the job did not ask what it had asked: what a tool answered, or the task, differs from then."""
+
+    type: Literal["diverged"] = "diverged"
+    turn: int
+    what: str
+
+
 class SandboxOpened(Event):
     type: Literal["sandbox_opened"] = "sandbox_opened"
     purpose: Literal["agent", "checks"]
     report: dict[str, Any]
+
+
+class SnapshotUsed(Event):
+    """Repository and setup came from a snapshot, or were made into one."""
+
+    type: Literal["snapshot_used"] = "snapshot_used"
+    purpose: Literal["agent", "checks"]
+    key: str
+    """SHA-256 over all that it depends on."""
+    made: bool
+    """It was made now, for later jobs."""
+    seconds: float
 
 
 class SetupRan(Event):
@@ -80,7 +122,7 @@ class ModelReplied(Event):
     type: Literal["model_replied"] = "model_replied"
     turn: int
     request_hash: str
-    """SHA-256 over system, messages, tools and max_tokens: replay compares it."""
+    """SHA-256 over system, messages and tools: replay compares it."""
     reply: Reply
     cost_usd: Decimal | None
     """Of this reply, `reply.wasted` included; None when the price is unknown."""
@@ -91,16 +133,25 @@ class ModelRetried(Event):
     type: Literal["model_retried"] = "model_retried"
     turn: int
     retried: Retried
+    cost_doubtful_usd: Decimal | None = Decimal(0)
+    """At most so much more was billed for the try than its `usage` costs; None when unknown."""
 
 
 class ModelFailed(Event):
+    """A request came to its end without a reply: after its last try, at a limit, or because the job was cancelled."""
+
     type: Literal["model_failed"] = "model_failed"
     turn: int
     error: str
     wasted: Usage = Usage()
+    """Of all its tries, known to be billed."""
+    worst_usage: Usage = Usage()
+    """Of the last one, where no ModelRetried tells of it: billed at the very most."""
     model: str = ""
     cost_usd: Decimal | None = None
     """Of `wasted`; None when unknown."""
+    cost_doubtful_usd: Decimal | None = Decimal(0)
+    """At most so much more was billed for that last try than is known; None when unknown."""
 
 
 class ToolDecided(Event):
@@ -131,6 +182,8 @@ class ApprovalAsked(Event):
     turn: int
     call: str
     """As rules would name it: `Bash(pip install x)`."""
+    input_sha256: str = ""
+    """Of all that the call was given: two writes to one file are two questions."""
     rule: str | None
     where: str | None
     reason: str
@@ -233,6 +286,8 @@ class BranchTaken(Event):
     type: Literal["branch_taken"] = "branch_taken"
     commit: str | None
     """None when nothing differs from base."""
+    tree: str = ""
+    """Id of its tree: equal exactly when all files are."""
     base: str = ""
     """What it differs from: the task's base, or a commit on it with the user's uncommitted changes."""
     commits: tuple[str, ...]
@@ -256,6 +311,12 @@ class CheckRan(Event):
     output: str
     log: str | None = None
     """The full output: an artifact, relative to the job folder."""
+    kind: Literal["run", "fail_to_pass", "pass_to_pass"] = "run"
+    on: Literal["base", "work", "as_left"] = "work"
+    """base: before the agent's work. work: what came out, with all that steers checks as base has it. as_left: what
+    came out, as it is."""
+    tampered: str = ""
+    """Why its verdict is no verdict: what was found to have interfered with it."""
 
 
 class BranchDelivered(Event):
@@ -273,11 +334,16 @@ class JobEnded(Event):
     reason: str
     exit_code: int | None = None
     """None: the outcome's own; given for a signal other than SIGINT."""
+    cause: Cause | None = None
+    """What failed, when something of ours or the outside's did."""
 
 
 AnyEvent = Annotated[
     JobStarted
+    | Resumed
+    | Diverged
     | SandboxOpened
+    | SnapshotUsed
     | SetupRan
     | AgentPrompted
     | ModelReplied
@@ -355,7 +421,7 @@ class Transcript:
                 _write_all(self._file, line + b"\n")
             finally:
                 self._settle()
-            if isinstance(event, ModelReplied | JobEnded):
+            if isinstance(event, ModelReplied | ModelRetried | ModelFailed | JobEnded):
                 os.fsync(self._file)
 
     def as_recorded(self, event: AnyEvent) -> AnyEvent:

@@ -54,6 +54,8 @@ def _engines() -> dict[str, ContainerEngine]:
 def pytest_configure() -> None:
     # Who starts the tests in the background of a script has them ignore SIGINT, and their children would inherit that.
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    # Tests leave nothing behind: those of what is kept from one job to the next say where, and remove it.
+    os.environ.setdefault("CLAW_SNAPSHOT_SPACE", "0")
     if os.environ.get("CLAW_REQUIRE_ENGINES"):
         _engines()
 

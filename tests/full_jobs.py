@@ -11,10 +11,11 @@ import yaml
 
 from runner.approvals.base import Approver
 from runner.config import load
-from runner.job import resolve, run_job
+from runner.job import run_job
 from runner.models import RetryBudget, open_model
 from runner.models.script import Turn
 from runner.policy.loading import load_policy
+from runner.resolve import resolve
 from runner.result import JobResult
 from runner.sandbox.container import ContainerEngine
 from runner.task import Task

@@ -20,6 +20,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     (
         "runner",
         "runner.artifacts",
+        "runner.cache",
         "runner.errors",
         "runner.masking",
         "runner.scratch",
@@ -29,6 +30,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     (
         "runner.config",
         "runner.document",
+        "runner.ledger",
         "runner.messages",
         "runner.policy",
         "runner.result",
@@ -38,7 +40,19 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ),
     ("runner.approvals", "runner.egress", "runner.models", "runner.repo", "runner.report", "runner.sandbox"),
     ("runner.agents", "runner.tools"),
-    ("runner.admission", "runner.attack", "runner.enclosure", "runner.job"),
+    (
+        "runner.admission",
+        "runner.attack",
+        "runner.checks",
+        "runner.enclosure",
+        "runner.job",
+        "runner.past",
+        "runner.preparation",
+        "runner.recorded",
+        "runner.replay",
+        "runner.resolve",
+    ),
+    ("runner.batch",),
     ("runner.cli", "runner.__main__"),
 )
 # Imported when used: the module that is made for one provider's SDK, whose import costs over a second. Commands are

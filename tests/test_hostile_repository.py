@@ -211,8 +211,12 @@ def test_the_repository_is_as_it_was_but_for_the_branch(ran: Ran) -> None:
     assert {**after, "refs": refs, "logs": logs} == ran.before
 
 
-def test_nothing_that_acts_is_printed_by_run(ran: Ran) -> None:
-    assert _acts(ran.said) == []
+def test_nothing_that_acts_is_printed_by_run_but_its_own_annotation(ran: Ran) -> None:
+    [annotation] = _acts(ran.said)
+    command, title, said = re.fullmatch(r"::(\w+) title=([^:,]*)::(.*)", annotation).groups()  # type: ignore[union-attr]
+    assert command == "error"
+    assert title.startswith(ran.result.outcome)
+    assert said.startswith(f"{ran.result.job}: ")
 
 
 @pytest.mark.parametrize(

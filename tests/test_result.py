@@ -20,7 +20,7 @@ from runner.errors import (
     RunnerError,
     SandboxLost,
 )
-from runner.messages import Reply, Text, Usage
+from runner.messages import Reply, Retried, Text, Usage
 from runner.result import JobResult, billed, compute_result, judge, spans, subject_of
 from runner.transcript import (
     AgentEnded,
@@ -29,12 +29,16 @@ from runner.transcript import (
     ApprovalAnswered,
     ApprovalAsked,
     BranchDelivered,
+    Diverged,
     GateRan,
     JobEnded,
     JobStarted,
     ModelFailed,
     ModelReplied,
+    ModelRetried,
+    Resumed,
     SandboxOpened,
+    SnapshotUsed,
     ToolDecided,
     Violation,
 )
@@ -84,6 +88,21 @@ def test_2_tampering_counts_although_the_checks_passed() -> None:
 
 def test_2_tampering_counts_although_an_error_came_after_it() -> None:
     assert _outcome((DONE, CHANGED), tampered=("conftest.py",), error=ChecksError("no verdict")) == "tampered"
+
+
+CHEATED = checked("pytest -q", 0, tampered="passes only with the conftest.py of the work")
+
+
+def test_2_a_check_that_was_interfered_with_is_tampered_and_says_how() -> None:
+    verdict = judge((DONE, CHANGED, CHEATED), checks=CHECKS, expect_change=True)
+    reason = "interfered with: 'pytest -q': passes only with the conftest.py of the work"
+    assert verdict == ("tampered", reason, 14)
+    both = judge((DONE, CHANGED, CHEATED), checks=CHECKS, expect_change=True, tampered=("a.py",))
+    assert both.reason == reason.replace("'pytest", "a.py; 'pytest")
+
+
+def test_2_interference_that_was_undone_is_not_held_against_the_job() -> None:
+    assert _outcome((DONE, CHANGED, CHEATED, DONE, CHANGED, PASS)) == "solved"
 
 
 REFUSED_BY_GATE, PASSED_GATE = GateRan(violations=violations()), GateRan(violations=())
@@ -141,6 +160,61 @@ def test_3_tampering_and_being_stopped_come_before_the_gate() -> None:
 def test_4_an_error_of_ours_is_the_outcome(events: Sequence[AnyEvent], error: RunnerError, outcome: Outcome) -> None:
     verdict = judge(events, checks=CHECKS, expect_change=True, error=error)
     assert verdict == (outcome, str(error), EXIT_CODES[outcome])
+
+
+CURED, PROVEN = (
+    checked("pytest -q", 0, kind="fail_to_pass"),
+    checked("pytest -q", 1, kind="fail_to_pass", on="base", round=0),
+)
+TIMED_OUT = checked("pytest -q", None, kind="fail_to_pass", on="base", timed_out=True)
+
+
+@pytest.mark.parametrize("on_base", [PROVEN, TIMED_OUT])
+def test_4_a_check_that_failed_on_base_and_passes_now_is_solved(on_base: AnyEvent) -> None:
+    assert _outcome((on_base, DONE, CHANGED, CURED)) == "solved"
+
+
+@pytest.mark.parametrize("events", [(), (DONE, CHANGED, CURED), (DONE, UNCHANGED)])
+def test_4_a_check_that_should_fail_on_base_and_passes_there_proves_nothing(events: Sequence[AnyEvent]) -> None:
+    passes = checked("pytest -q", 0, kind="fail_to_pass", on="base")
+    verdict = judge((passes, *events), checks=CHECKS, expect_change=True)
+    reason = "checks.fail_to_pass: 'pytest -q' passes on base already, so that it proves nothing"
+    assert verdict == ("checks_error", reason, 22)
+
+
+def test_4_a_check_that_should_pass_on_base_and_fails_there_proves_nothing() -> None:
+    fails = checked("make", 2, kind="pass_to_pass", on="base")
+    verdict = judge((fails, fails, DONE, CHANGED, PASS), checks=CHECKS, expect_change=True)
+    assert verdict.reason == "checks.pass_to_pass: 'make' fails on base already (exit 2); and 1 more check like it"
+    assert verdict.outcome == "checks_error"
+
+
+def test_4_an_error_that_ended_the_job_is_named_before_what_base_says() -> None:
+    fails = checked("make", 2, kind="pass_to_pass", on="base")
+    assert _outcome((fails,), error=SandboxLost("gone")) == "sandbox_error"
+
+
+def test_5_checks_on_base_are_no_part_of_the_verdict() -> None:
+    assert _outcome((PROVEN, DONE, CHANGED, PASS)) == "solved"
+    assert _outcome((checked("pytest -q", 1, on="base"), DONE, CHANGED, PASS)) == "solved"
+
+
+def test_5_a_check_must_pass_as_base_would_judge_it_and_as_the_work_left_it() -> None:
+    left, right = checked("pytest -q", 1, on="as_left"), checked("pytest -q", 0, on="as_left")
+    assert _outcome((DONE, CHANGED, PASS, right)) == "solved"
+    assert _outcome((DONE, CHANGED, FAIL, right)) == "unsolved"
+    verdict = judge((DONE, CHANGED, PASS, left), checks=CHECKS, expect_change=True)
+    reason = "1 of 1 checks failed; first 'pytest -q' with the work's own tests: exit 1"
+    assert verdict == ("unsolved", reason, 10)
+    assert _result(taken(), PASS, left, checked("make", 0)).judged == (False, True)
+
+
+def test_5_checks_of_every_kind_must_pass_on_the_work() -> None:
+    kept = checked("make", 0, kind="pass_to_pass")
+    asked = ("pytest -q", "make", "ruff")
+    assert _outcome((DONE, CHANGED, CURED, kept, checked("ruff", 0)), checks=asked) == "solved"
+    assert _outcome((DONE, CHANGED, CURED, kept, checked("ruff", 1)), checks=asked) == "unsolved"
+    assert _outcome((DONE, CHANGED, CURED, kept), checks=asked) == "checks_error"
 
 
 @pytest.mark.parametrize("end", [DONE, TURNS, REFUSED, SILENT])
@@ -318,6 +392,51 @@ def test_work_that_was_not_delivered_has_a_commit_but_no_branch() -> None:
 def test_checks_are_those_of_the_last_round(result: JobResult) -> None:
     assert [(check.command, check.passed) for check in result.checks] == [("pytest -q", True), ("ruff check .", True)]
     assert result.repair_rounds == 1
+
+
+def test_checks_on_base_come_first_and_say_so() -> None:
+    checks = _result(PROVEN, taken(), CURED).checks
+    assert [(check.on, check.kind, check.passed) for check in checks] == [
+        ("base", "fail_to_pass", False),
+        ("work", "fail_to_pass", True),
+    ]
+    assert _result(taken(), CHEATED).checks[0].tampered == CHEATED.tampered
+
+
+def test_a_job_that_goes_on_says_which_attempt_it_is_what_was_played_and_where_it_differed() -> None:
+    result = _result(_resumed(1), _played("0.1"), Diverged(turn=2, what="another answer"), _reply("a", "0.1"))
+    assert (result.attempt, result.played_replies, result.turns, result.diverged) == (2, 1, 2, (2,))
+    first = _result(_reply("a", "0.1"))
+    assert (first.attempt, first.played_replies, first.cost_doubtful_usd, first.diverged) == (1, 0, 0, ())
+
+
+def test_cause_tree_title_and_source_are_in_the_result() -> None:
+    resolved = {"title": "Last page dropped", "source": "issues.json:3", "prompt": "…"}
+    events = [JobStarted(job=job_facts(resolved=resolved)), taken(tree="7e" * 20)]
+    ended = JobEnded(outcome="sandbox_error", reason="x", cause="oom")
+    clock = Clock()
+    for event in (*events, ended):
+        clock.add(event, after=1.0)
+    result = compute_result(clock.events, transcript_hash="4" * 64)
+    assert (result.title, result.source) == ("Last page dropped", "issues.json:3")
+    assert (result.tree, result.cause) == ("7e" * 20, "oom")
+
+
+def test_the_agents_snapshot_is_in_the_result_and_its_time_is_setup() -> None:
+    used = SnapshotUsed(purpose="agent", key="5a" * 32, made=False, seconds=0.3)
+    opened = SandboxOpened(purpose="agent", report=sandbox_report())
+    of_checks = used.model_copy(update={"purpose": "checks", "key": "x"})
+    events = _finished(opened, used, DONE, SandboxOpened(purpose="checks", report={}), of_checks, PASS)
+    result = compute_result(events, transcript_hash="4" * 64)
+    assert result.snapshot is not None
+    assert (result.snapshot.key, result.snapshot.made) == ("5a" * 32, False)
+    phases = ["end", "sandbox", "setup", "agent", "checks", "checks", "checks", "end"]
+    assert [span.phase for span in spans(events)] == phases
+    assert _result(taken()).snapshot is None
+
+
+def test_claims_of_the_final_message_are_in_the_result(result: JobResult) -> None:
+    assert [(claim.about, claim.holds) for claim in result.claims] == [("tests", True)]
 
 
 @pytest.mark.parametrize(("exit_code", "timed_out"), [(1, False), (None, False), (0, True)])
@@ -545,7 +664,69 @@ def test_a_failed_request_that_used_nothing_leaves_the_bill_complete() -> None:
 
 
 def test_nothing_used_costs_nothing() -> None:
-    assert billed([AgentPrompted(text="x")]) == (0, (), Usage(), Decimal(0), True)
+    assert billed([AgentPrompted(text="x")]) == (0, (), Usage(), Decimal(0), True, Decimal(0), 0)
+
+
+def _resumed(*costs: str, **more: Any) -> Resumed:
+    """After an attempt with a reply of 10 tokens for each of these costs."""
+    return Resumed(
+        attempt=2,
+        transcript="5" * 64,
+        replies=len(costs),
+        replies_usage=Usage(output_tokens=10 * len(costs)),
+        replies_cost_usd=sum(map(Decimal, costs), Decimal()),
+        **more,
+    )
+
+
+def _played(cost: str) -> ModelReplied:
+    event = _reply("a", cost)
+    return event.model_copy(update={"reply": event.reply.model_copy(update={"played": True})})
+
+
+def test_a_played_reply_counts_once() -> None:
+    bill = billed([_resumed("0.1", "0.2"), _played("0.1"), _played("0.2"), _reply("a", "0.3")])
+    assert (bill.replies, bill.played, bill.cost_usd, bill.complete) == (3, 2, Decimal("0.6"), True)
+
+
+def test_what_earlier_attempts_used_besides_is_billed_and_named() -> None:
+    used = _resumed("0.1", usage=Usage(output_tokens=7), cost_usd=Decimal("0.5"))
+    bill = billed([used, _played("0.1")])
+    assert (bill.cost_usd, bill.complete, bill.usage.output_tokens) == (Decimal("0.6"), True, 17)
+    assert [(model.model, model.replies, model.cost_usd) for model in bill.models] == [
+        ("earlier attempts", 0, Decimal("0.5")),
+        ("a", 1, Decimal("0.1")),
+    ]
+    assert sum((model.cost_usd or Decimal() for model in bill.models), Decimal()) == bill.cost_usd
+
+
+def test_while_something_is_doubtful_the_bill_is_not_complete() -> None:
+    bill = billed([_resumed(cost_doubtful_usd=Decimal("0.02")), _reply("a", "0.1")])
+    assert (bill.cost_usd, bill.doubtful_usd, bill.complete) == (Decimal("0.1"), Decimal("0.02"), False)
+
+
+def test_what_tries_that_failed_may_have_cost_is_doubtful() -> None:
+    tried = ModelRetried(
+        turn=1,
+        retried=Retried(attempt=1, cause="cut", status=None, wait_seconds=1),
+        cost_doubtful_usd=Decimal("0.02"),
+    )
+    failed = ModelFailed(turn=2, error="cut", cost_doubtful_usd=Decimal("0.01"))
+    bill = billed([tried, _reply("a", "0.1"), failed])
+    assert (bill.cost_usd, bill.doubtful_usd, bill.complete) == (Decimal("0.1"), Decimal("0.03"), False)
+    unknown = billed([_reply("a", "0.1"), failed.model_copy(update={"cost_doubtful_usd": None})])
+    assert (unknown.doubtful_usd, unknown.complete) == (0, False)
+
+
+def test_replies_that_are_paid_for_and_not_played_are_billed_all_the_same() -> None:
+    bill = billed([_resumed("0.1", "0.2", "0.4"), _played("0.1")])
+    assert (bill.cost_usd, bill.usage.output_tokens, bill.complete) == (Decimal("0.7"), 30, True)
+
+
+def test_earlier_use_of_unknown_price_makes_the_total_unknown() -> None:
+    bill = billed([_resumed(usage=Usage(output_tokens=1), cost_usd=None), _reply("a", "0.1")])
+    assert (bill.cost_usd, bill.complete) == (None, False)
+    assert billed([_resumed(cost_usd=None), _reply("a", "0.1")]).cost_usd == Decimal("0.1")
 
 
 @pytest.mark.parametrize(

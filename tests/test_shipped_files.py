@@ -17,7 +17,7 @@ from runner.policy.paths import REPO
 from runner.repo import guarded
 from runner.repo.guarded import always_guarded
 from runner.shipped import shipped
-from runner.task import Task, texts
+from runner.task import Task, preview
 from runner.tools import TOOLS
 
 ROOT = Path(__file__).parent.parent
@@ -36,7 +36,7 @@ def _bash(policy: str, command: str) -> bool:
 
 def test_the_promised_files_are_there() -> None:
     assert {"ci", "edit", "full-offline", "readonly"} == {file.stem for file in POLICIES}
-    assert {"demo", "fix-bug", "refactor", "document"} <= {file.stem for file in TASKS}
+    assert {"demo", "fix-bug", "fix-issue", "refactor", "document"} <= {file.stem for file in TASKS}
 
 
 @pytest.mark.parametrize("file", POLICIES, ids=lambda file: file.stem)
@@ -62,7 +62,7 @@ def _line(rule: Rule) -> str:
 @pytest.mark.parametrize("file", TASKS, ids=lambda file: file.stem)
 def test_a_task_is_valid_commented_and_its_templates_render(file: Path) -> None:
     task = load(file, Task)
-    rendered = texts(task, "job-1")
+    rendered = preview(task, "job-1")
     assert file.read_text().startswith("# ")
     assert all("{{" not in text and text for text in rendered)
     assert "job-1" in rendered.branch

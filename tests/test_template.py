@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from typing import Any
 
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 
 from runner.errors import ConfigError
 from runner.task import Repo
-from runner.template import MAX_CHARS, TemplateMistake, check, render
+from runner.template import MAX_CHARS, SLUG_CHARS, TemplateMistake, check, names, render, slug
 
 VALUES: dict[str, Any] = {
     "task": {"name": "fix", "setup": ["a", "b"], "repo": Repo(url="x")},
@@ -40,6 +41,11 @@ VALUES: dict[str, Any] = {
         ("<b>&amp; {{ '<i>' }}", "<b>&amp; <i>"),
         ("ends with a newline\n", "ends with a newline\n"),
         ("{{ vars.missing is defined }}", "false"),
+        ("{{ missing.key.key|default('d') }}", "d"),
+        ("{{ 'Crème Brûlée: 2nd [try]'|slug }}", "creme-brulee-2nd-try"),
+        ("{{ 'one two three'|slug(8) }}", "one-two"),
+        ("{{ 'a\n\nb'|quote }}", "> a\n> \n> b"),
+        ("{{ ''|quote }}", "> "),
     ],
 )
 def test_a_template_gives(template: str, text: str) -> None:
@@ -50,7 +56,11 @@ def test_a_template_gives(template: str, text: str) -> None:
     ("template", "what"),
     [
         ("{{ nope }}", "'nope' is undefined; there are job, task, vars"),
-        ("{{ task.nope }}", "has no attribute 'nope'"),
+        ("{{ task.nope }}", "task has no attribute 'nope'; it has name, repo, setup"),
+        ("{{ nope.a.b }}", "'nope' is undefined; there are job, task, vars"),
+        ("{{ task.name.nope }}", "'fix' has no attribute 'nope'"),
+        ("{{ nope|slug }}", "'nope' is undefined"),
+        ("{{ task.name|slug(0) }}", "'slug' gives 1 to 80 characters, not 0"),
         ("{% if nope %}x{% endif %}", "'nope' is undefined"),
         ("{% if %}", "line 1 of the template: "),
         ("a\n{{ b", "line 2 of the template: "),
@@ -86,6 +96,39 @@ def test_a_template_cannot(template: str, what: str) -> None:
 
 def test_values_are_data() -> None:
     assert render("{{ vars.a }}", vars={"a": "{{ job.id }}{% for %}"}) == "{{ job.id }}{% for %}"
+
+
+@pytest.mark.parametrize(
+    ("template", "asked"),
+    [
+        ("no tags", set()),
+        ("{{ task.name }} {% if issue.body %}{{ row['x'] }}{% endif %}", {"task", "issue", "row"}),
+        ("{% for label in issue.labels %}{{ label }}{{ loop.index }}{% endfor %}", {"issue"}),
+        ("{{ x is defined }}{{ y|default(z) }}", {"x", "y", "z"}),
+        ("{% raw %}{{ a }}{% endraw %}{# {{ b }} #}", set()),
+    ],
+)
+def test_the_values_that_a_template_asks_for_are_known(template: str, asked: set[str]) -> None:
+    assert names(template) == asked
+
+
+@given(st.text())
+def test_a_slug_fits_into_any_name(text: str) -> None:
+    assert re.fullmatch(r"[a-z0-9]+(?:-[a-z0-9]+)*", slug(text))
+    assert len(slug(text)) <= SLUG_CHARS
+    assert slug(slug(text)) == slug(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "short"), [("", "untitled"), ("你好", "untitled"), ("-- ? --", "untitled"), ("x" * 90, "x" * 40)]
+)
+def test_a_slug_is_never_nothing_and_never_long(text: str, short: str) -> None:
+    assert slug(text) == short
+
+
+@given(st.text(st.sampled_from("> \nab"), max_size=20))
+def test_no_text_can_leave_its_quote(text: str) -> None:
+    assert all(line.startswith("> ") for line in render("{{ x|quote }}", x=text).split("\n"))
 
 
 LOOP = "{% for a in vars.many %}{% for b in vars.many %}{% for c in vars.many %}"

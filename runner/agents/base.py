@@ -19,7 +19,14 @@ from runner.task import Limits
 from runner.transcript import AnyEvent
 
 EndReason = Literal[
-    "done", "limits.turns", "limits.seconds", "limits.cost_usd", "limits.output_tokens", "refusal", "no_answer"
+    "done",
+    "limits.turns",
+    "limits.seconds",
+    "limits.cost_usd",
+    "limits.output_tokens",
+    "batch.cost_usd",
+    "refusal",
+    "no_answer",
 ]
 
 Approve = Literal["every", "writes", "exec", "none"]
@@ -55,6 +62,7 @@ class Context:
     """The task, rendered."""
     sandbox: Sandbox
     model: Model
+    """It keeps to the caps on money by itself, and raises OverBudget at their end."""
     policy: Policy
     limits: Limits
     max_tokens: int

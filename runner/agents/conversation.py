@@ -10,7 +10,7 @@ import re
 from collections.abc import Sequence
 from typing import Literal
 
-from runner.messages import Block, Message, Opaque, Reply, Request, Text, ToolResult, ToolSpec, ToolUse, Usage
+from runner.messages import Block, Message, Opaque, Reminder, Reply, Request, Text, ToolResult, ToolSpec, ToolUse, Usage
 
 TOOL_PROMPT_TOKENS = 2_000
 """More than what the provider adds to a request with tools (its documentation names up to about 800 tokens)."""
@@ -30,6 +30,10 @@ class Conversation:
         """Speak as the user."""
         self._add("user", (Text(text=text),))
 
+    def remind(self, text: str) -> None:
+        """Say as the user how near the limits are."""
+        self._add("user", (Reminder(text=text),))
+
     def answer(self, results: Sequence[ToolResult]) -> None:
         """Answer every tool call of the reply just heard."""
         self._add("user", tuple(results))
@@ -43,21 +47,22 @@ class Conversation:
             self._add("assistant", content)
 
     def request(self, *, max_tokens: int, seconds: float) -> Request:
-        return Request(
+        request = Request(
             system=self.system,
             messages=tuple(self._messages),
             tools=self.tools,
             max_tokens=max_tokens,
             seconds=seconds,
         )
+        return request.model_copy(update={"input_tokens": self._most_tokens(request)})
 
-    def input_tokens(self) -> int:
-        """The most that the next request can be counted as.
+    def _most_tokens(self, request: Request) -> int:
+        """The most that a request can be counted as.
 
         A token is at least one byte long, so the size in bytes bounds it from above, some four times too high. As
         the conversation only grows, what the last request was counted as, plus the bytes since, bounds it too, closely.
         """
-        size = _size(self.request(max_tokens=1, seconds=0))
+        size = _size(request)
         bounds = [size + TOOL_PROMPT_TOKENS]
         if self._measured is not None:
             measured_size, measured_tokens = self._measured
@@ -73,8 +78,8 @@ class Conversation:
 
 
 def _size(request: Request) -> int:
-    """Bytes of what a request says; max_tokens and seconds, which are no input, change it by nothing."""
-    said = request.model_copy(update={"max_tokens": 1, "seconds": 0})
+    """Bytes of what a request says; its numbers, which are no input, change it by nothing."""
+    said = request.model_copy(update={"max_tokens": 1, "input_tokens": 0, "seconds": 0})
     return len(said.model_dump_json().encode())
 
 

@@ -1,4 +1,8 @@
-"""What a job may still spend: a request is made only when its worst case fits under every limit."""
+"""What a job may still do: a request is made only when its worst case fits under every limit.
+
+Of money there is a ledger, which the model asks itself (`runner.models.metered`); here it is only counted, so that the
+model can be told when it nears its end.
+"""
 
 from __future__ import annotations
 
@@ -9,16 +13,15 @@ from functools import reduce
 from typing import Literal
 
 from runner.messages import Price, Reply, Usage
+from runner.models.base import MIN_REPLY_TOKENS
 from runner.task import Limits
+from runner.transcript import AnyEvent, Resumed, of_kind
 
 LimitName = Literal["limits.turns", "limits.seconds", "limits.cost_usd", "limits.output_tokens"]
 
-MIN_REPLY_TOKENS = 256
-"""A reply with less room than this is not worth its input: the limit counts as reached."""
 _NEARLY = 0.1
 """The share of a limit that is left when the model is told about it."""
 _FEW_TURNS = 3
-_MILLION = Decimal(1_000_000)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -36,11 +39,28 @@ class Spent:
     def cost_usd(self) -> Decimal | None:
         return self.cost if self.price else None
 
+    @classmethod
+    def before(cls, events: Iterable[AnyEvent], price: Price | None) -> Spent:
+        """What earlier attempts used besides the replies that will be played, as the transcript's beginning says."""
+        earlier = of_kind(events, Resumed)
+        return cls(
+            price=price,
+            usage=sum((event.usage for event in earlier), Usage()),
+            cost=sum((event.cost_usd for event in earlier if event.cost_usd is not None), Decimal(0)),
+        )
+
     def after(self, reply: Reply) -> Spent:
-        return replace(self._with(reply.usage)._with(reply.wasted), turns=self.turns + 1)
+        """`reply.wasted` is not in it: see `after_failures`."""
+        return replace(self._with(reply.usage), turns=self.turns + 1)
 
     def after_failures(self, usages: Iterable[Usage]) -> Spent:
         return reduce(Spent._with, usages, self)
+
+    def doubtful_usd(self, usage: Usage, worst_usage: Usage) -> Decimal | None:
+        """What a try that is known to be billed as `usage` may have cost besides, at most; None: unknown."""
+        if worst_usage == usage:
+            return Decimal(0)
+        return max(Decimal(0), self.price.cost_usd(worst_usage) - self.price.cost_usd(usage)) if self.price else None
 
     def _with(self, usage: Usage) -> Spent:
         # Costs are added up, not computed from the sum of tokens: long requests may be dearer by the token.
@@ -48,48 +68,28 @@ class Spent:
         return replace(self, usage=self.usage + usage, cost=self.cost + cost)
 
 
-def room(limits: Limits, spent: Spent, *, input_tokens: int, max_tokens: int, seconds_left: float) -> int | LimitName:
-    """Tokens that the next reply may have, or the limit that leaves no room for one.
-
-    `input_tokens` is the most that the request can be counted as.
-    """
+def room(limits: Limits, spent: Spent, *, max_tokens: int, seconds_left: float) -> int | LimitName:
+    """Tokens that the next reply may have, or the limit that leaves no room for one."""
     if spent.turns >= limits.turns:
         return "limits.turns"
     if seconds_left <= 0:
         return "limits.seconds"
-    least = min(MIN_REPLY_TOKENS, max_tokens)
-    rooms = _rooms(limits, spent, input_tokens, max_tokens)
-    reached = (name for name, tokens in rooms.items() if tokens < least)
-    return next(reached, min(rooms.values()))
+    left = _tokens_left(limits, spent, max_tokens)
+    return left if left >= min(MIN_REPLY_TOKENS, max_tokens) else "limits.output_tokens"
 
 
-def overshot_by(limits: Limits, spent: Spent, *, input_tokens: int, max_tokens: int) -> LimitName | None:
-    """The limit that a request could overshoot, None when it fits whatever comes of it."""
-    rooms = _rooms(limits, spent, input_tokens, max_tokens)
-    return next((name for name, tokens in rooms.items() if tokens < max_tokens), None)
+def overshot_by(limits: Limits, spent: Spent, *, max_tokens: int) -> LimitName | None:
+    """The limit that a reply could overshoot, None when it fits whatever comes of it."""
+    return "limits.output_tokens" if _tokens_left(limits, spent, max_tokens) < max_tokens else None
 
 
-def _rooms(limits: Limits, spent: Spent, input_tokens: int, max_tokens: int) -> dict[LimitName, int]:
-    """Output tokens that each limit leaves, `max_tokens` at most."""
-    by_tokens = max_tokens if limits.output_tokens is None else limits.output_tokens - spent.usage.output_tokens
-    return {
-        "limits.output_tokens": min(max_tokens, by_tokens),
-        "limits.cost_usd": _affordable_tokens(limits, spent, input_tokens, max_tokens),
-    }
-
-
-def _affordable_tokens(limits: Limits, spent: Spent, input_tokens: int, max_tokens: int) -> int:
-    """Output tokens, `max_tokens` at most, that are paid for when all of the input is billed at its dearest price."""
-    if limits.cost_usd is None:
-        return max_tokens
-    assert spent.price is not None, "BUG: a job with limits.cost_usd needs a model with a known price"
-    price = spent.price.at(input_tokens)
-    # Whether the prompt cache is read, written or missed is the provider's to say, and known only afterwards.
-    dearest = max(price.input, price.cache_write, price.cache_read)
-    left = (Decimal(str(limits.cost_usd)) - spent.cost) * _MILLION - input_tokens * dearest
-    if left < 0:
-        return 0
-    return min(max_tokens, int(left / price.output)) if price.output else max_tokens
+def _tokens_left(limits: Limits, spent: Spent, max_tokens: int) -> int:
+    """`max_tokens` at most."""
+    return (
+        max_tokens
+        if limits.output_tokens is None
+        else min(max_tokens, limits.output_tokens - spent.usage.output_tokens)
+    )
 
 
 def nearly_reached(limits: Limits, spent: Spent, *, seconds: float, seconds_left: float) -> dict[LimitName, str]:

@@ -10,13 +10,17 @@ from runner.agents.calls import Calls
 from runner.agents.conversation import Conversation
 from runner.agents.limits import LimitName, Spent, nearly_reached, overshot_by, room
 from runner.agents.prompt import system_prompt
+from runner.errors import Cancelled
+from runner.ledger import CapName
 from runner.messages import Reply, Request, Retried, Usage
-from runner.models.base import NoReply, request_hash
+from runner.models.base import NoReply, OverBudget, request_hash
+from runner.models.metered import worst_usage
 from runner.transcript import AgentEnded, AgentPrompted, ModelFailed, ModelReplied, ModelRetried
 
 MAX_CUT_REPLIES = 3
 """Replies without a tool call that may be cut at max_tokens, or paused, in a row."""
 MAX_EMPTY_REPLIES = 1
+NOTHING = Usage()
 
 _GO_ON = "Your reply was cut off. Go on where it ended; write long files in several calls."
 _NUDGE = "Your reply was empty. Go on with the task; when it is done, say in a few words what you did."
@@ -58,7 +62,7 @@ class _Work:
             ),
             self._calls.tools,
         )
-        self._spent = Spent(price=context.model.price)
+        self._spent = Spent.before(context.events, context.model.price)
         self._seconds = self._seconds_left()
         """What the agent had in all when it began."""
         self._prompted = False
@@ -91,7 +95,6 @@ class _Work:
         max_tokens = room(
             self.context.limits,
             self._spent,
-            input_tokens=self._conversation.input_tokens(),
             max_tokens=self.context.max_tokens,
             seconds_left=self._seconds_left(),
         )
@@ -133,7 +136,9 @@ class _Work:
         news = {name: left for name, left in near.items() if name not in self._warned}
         if news:
             self._warned.update(news)
-            self._say(f"Left of this job: {', '.join(news.values())}. Bring the work to a good end.")
+            text = f"Left of this job: {', '.join(news.values())}. Bring the work to a good end."
+            self._conversation.remind(text)
+            self.context.record(AgentPrompted(text=text))
 
     def _say(self, text: str) -> None:
         self._conversation.say(text)
@@ -146,39 +151,47 @@ class _Work:
             )
         )
 
-    def _ask(self, max_tokens: int) -> Reply | LimitName:
+    def _ask(self, max_tokens: int) -> Reply | LimitName | CapName:
         """The model's reply, counted and recorded, or the limit that was reached before it came. Raises NoReply."""
         request = self._conversation.request(max_tokens=max_tokens, seconds=self._seconds_left())
         started = time.monotonic()
         failed: list[Retried] = []
         try:
             reply = self.context.model.reply(request, on_retry=lambda retried: self._retry(request, failed, retried))
-        except _NoMoreTries as end:
-            self._fail(f"{end.limit} leaves no room for another try", [try_.usage for try_ in failed])
+        except (_NoMoreTries, OverBudget) as end:
+            if failed:
+                self._fail(f"{end.limit} leaves no room for another try", failed)
             return end.limit
+        except (Cancelled, KeyboardInterrupt):
+            # The provider may bill all of a reply that nobody waits for any more.
+            price = self.context.model.price
+            self._fail("cancelled", failed, worst=worst_usage(request.input_tokens, request.max_tokens, price))
+            raise
         except NoReply as error:
-            self._fail(str(error), [error.wasted])
+            self._fail(str(error), failed, last=error.last, worst=error.last_worst)
             if self._seconds_left() <= 0:
                 return "limits.seconds"
             self.context.record(AgentEnded(reason="provider", message=str(error)))
             raise
-        self._take(request, reply, time.monotonic() - started)
+        self._take(request, reply, failed, time.monotonic() - started)
         return reply
 
     def _retry(self, request: Request, failed: list[Retried], retried: Retried) -> None:
         """Note a failed try. Raises _NoMoreTries when one more could overshoot a limit."""
         failed.append(retried)
-        self.context.record(ModelRetried(turn=self._spent.turns + 1, retried=retried))
+        doubtful = self._spent.doubtful_usd(retried.usage, retried.worst_usage)
+        self.context.record(ModelRetried(turn=self._spent.turns + 1, retried=retried, cost_doubtful_usd=doubtful))
         limit = overshot_by(
             self.context.limits,
             self._spent.after_failures(try_.worst_usage for try_ in failed),
-            input_tokens=self._conversation.input_tokens(),
             max_tokens=request.max_tokens,
         )
         if limit is not None:
             raise _NoMoreTries(limit)
 
-    def _fail(self, error: str, wasted: Sequence[Usage]) -> None:
+    def _fail(self, error: str, failed: Sequence[Retried], *, last: Usage = NOTHING, worst: Usage = NOTHING) -> None:
+        """Count and record a request without a reply. `last` and `worst`: of a try that is not among the failed."""
+        wasted = [*(try_.usage for try_ in failed), last]
         before, self._spent = self._spent, self._spent.after_failures(wasted)
         self.context.record(
             ModelFailed(
@@ -186,13 +199,17 @@ class _Work:
                 error=error,
                 model=self.context.model.name,
                 wasted=sum(wasted, Usage()),
+                worst_usage=worst,
                 cost_usd=self._spent.cost - before.cost if before.price else None,
+                cost_doubtful_usd=before.doubtful_usd(last, worst),
             )
         )
 
-    def _take(self, request: Request, reply: Reply, seconds: float) -> None:
+    def _take(self, request: Request, reply: Reply, failed: Sequence[Retried], seconds: float) -> None:
         """Count, record and keep a reply."""
-        before, self._spent = self._spent, self._spent.after(reply)
+        # Of a reply that is played, the tries before it are told by the reply alone.
+        wasted = [try_.usage for try_ in failed] or [reply.wasted]
+        before, self._spent = self._spent, self._spent.after_failures(wasted).after(reply)
         self.context.record(
             ModelReplied(
                 turn=self._spent.turns,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 from runner.approvals.base import Answer, Approver, Ask, Nobody
@@ -21,11 +22,14 @@ __all__ = [
 ]
 
 
-def open_approver(folder: Path, *, terminal: bool, screen: Screen | None = None) -> Approver:
+def open_approver(
+    folder: Path, *, terminal: bool, screen: Screen | None = None, stopped: Callable[[], bool] = lambda: False
+) -> Approver:
     """Whom the job in `folder` asks: the person at this process's terminal, or whoever answers the queue in the folder.
 
-    `screen` is what else writes to the terminal, so that nothing comes between a question and its answer.
+    `screen` is what else writes to the terminal, so that nothing comes between a question and its answer. Who waits for
+    the queue raises Cancelled once `stopped` says so.
     """
     if terminal:
         return TerminalApprover(sys.stdin, screen or Screen(sys.stderr))
-    return QueueApprover(folder / FOLDER)
+    return QueueApprover(folder / FOLDER, stopped=stopped)

@@ -16,6 +16,7 @@ def ask(approver: Approver, question: Ask, *, turn: int, record: Callable[[AnyEv
             id=question.id,
             turn=turn,
             call=question.call,
+            input_sha256=question.input_sha256,
             rule=question.rule,
             where=question.where,
             reason=question.reason,

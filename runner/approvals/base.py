@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
@@ -31,6 +32,10 @@ class Ask:
     """All that the call was given, as JSON: a person may want to see what would be written."""
     seconds: float
     """Until it counts as denied."""
+
+    @property
+    def input_sha256(self) -> str:
+        return hashlib.sha256(self.input.encode(errors="surrogatepass")).hexdigest()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -13,6 +13,7 @@ import re
 import secrets
 import stat
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -23,7 +24,7 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, ValidationError
 
 from runner.approvals.base import Answer, Ask, Scope, in_vain
 from runner.artifacts import write_whole
-from runner.errors import ConfigError
+from runner.errors import Cancelled, ConfigError
 from runner.masking import valid_text
 from runner.sandbox import owner
 
@@ -80,11 +81,12 @@ class Reply(_File):
 class QueueApprover:
     """Asks whoever looks into the queue. Several threads may ask at once."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, stopped: Callable[[], bool] = lambda: False) -> None:
         self._folder = folder
+        self._stopped = stopped
 
     def ask(self, question: Ask) -> Answer:
-        """See Approver. Raises OSError when the question cannot be written."""
+        """See Approver. Raises OSError when the question cannot be written; Cancelled when `stopped` says so."""
         asked, deadline = self._question(question), time.monotonic() + question.seconds
         try:
             self._folder.mkdir(mode=0o700, exist_ok=True)
@@ -92,6 +94,8 @@ class QueueApprover:
             while (left := deadline - time.monotonic()) > 0:
                 if reply := self._valid_reply(asked):
                     return _answer(reply)
+                if self._stopped():
+                    raise Cancelled
                 time.sleep(min(POLL_SECONDS, left))
             self._close(asked, "expired")
         except BaseException:

@@ -55,9 +55,13 @@ def floods(profile: Profile) -> Iterator[Flood]:
     yield Flood(category="processes", name="start processes without end", kind="processes", limit=profile.pids)
     yield Flood(category="processes", name="let off a fork bomb", kind="bomb", limit=profile.pids)
     yield Flood(category="processes", name="open files without end", kind="open_files", limit=profile.open_files)
-    for folder, size in ((str(WORKSPACE), profile.disk), ("/tmp", profile.tmp), ("/dev/shm", SHM_BYTES)):
+    # What is watched, and not held, is over for a moment before the command is ended: that is no finding.
+    held = profile.workspace == "memory"
+    sizes = ((str(WORKSPACE), profile.disk), ("/tmp", profile.tmp), ("/dev/shm", SHM_BYTES))
+    for folder, size in sizes if held else sizes[1:]:
         yield Flood(category="disk", name=f"fill {folder}", kind="room", limit=size, step=PAGE, folder=folder)
-    for folder, inodes in ((str(WORKSPACE), profile.inodes), ("/tmp", SMALL_INODES)):
+    names = ((str(WORKSPACE), profile.inodes), ("/tmp", SMALL_INODES))
+    for folder, inodes in names if held else names[1:]:
         yield Flood(category="disk", name=f"fill {folder} with names", kind="names", limit=inodes, folder=folder)
     size = profile.file_size
     yield Flood(category="disk", name="make a file of any size", kind="one_file", limit=size)

@@ -55,8 +55,16 @@ COMMANDS: dict[str, Command] = {
     "approvals allow": Command("runner.cli.approvals", "allow", "Approvals", "let it be done"),
     "approvals deny": Command("runner.cli.approvals", "deny", "Approvals", "do not let it be done"),
     "run": Command("runner.cli.run", "run", "Jobs", "run one task under a policy, in a container", True),
+    "replay": Command("runner.cli.replay", "replay", "Jobs", "do a finished job again, with no model, and compare"),
+    "report": Command("runner.cli.report", "report", "Jobs", "rebuild the reports of a job or batch from transcripts"),
     "show": Command("runner.cli.show", "show", "Jobs", "print how a job ended"),
     "verify": Command("runner.cli.verify", "verify", "Jobs", "check that a job's files are as they were written"),
+    "batch": Command("runner.cli.batch", "batch", "Batches", "one job for each issue, row or task of a source", True),
+    "resume": Command("runner.cli.batch", "resume", "Batches", "go on with a batch, whatever ended it"),
+    "status": Command("runner.cli.status", "status", "Batches", "how far batches are, and what they cost"),
+    "logs": Command("runner.cli.logs", "logs", "Batches", "what a job or batch does; -f follows it"),
+    "stop": Command("runner.cli.batches", "stop", "Batches", "let a batch end, or leave it half-way"),
+    "retry": Command("runner.cli.batches", "retry", "Batches", "put ended jobs of a batch back into its queue"),
     "doctor": Command("runner.cli.doctor", "doctor", "This machine", "can a job run here, and if not, what to do"),
     "image build": Command("runner.cli.image", "build", "This machine", "build the images that tasks name"),
     "image list": Command("runner.cli.image", "list_images", "This machine", "list them, and which are built"),
@@ -85,6 +93,7 @@ class UsageError(ConfigError):
 
 def main(args: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code; raises nothing."""
+    _have_streams()
     _print_anything()
     try:
         with _stop_signals():
@@ -236,6 +245,17 @@ def _stop_signals() -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def _have_streams() -> None:
+    """Whoever started us may have closed some (`2>&-`): then what is opened next would get their numbers."""
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        if getattr(sys, name) is None:
+            handle = os.open(os.devnull, os.O_RDWR)
+            if handle != number:
+                os.dup2(handle, number)
+                os.close(handle)
+            setattr(sys, name, os.fdopen(number, "r" if number == 0 else "w", encoding="utf-8", closefd=False))
 
 
 def _print_anything() -> None:

@@ -19,7 +19,7 @@ from runner.policy.contain import containment
 from runner.policy.findings import findings
 from runner.policy.loading import policy_of
 from runner.report.visible import visible_json
-from runner.task import Task, Texts, texts
+from runner.task import Task, Texts, only_in_batches, preview
 from runner.tools import TOOLS
 
 JOB_ID = "JOB"
@@ -82,7 +82,7 @@ def _check(path: Path, policy: Checked | None, overrides: Mapping[str, str], *, 
             return Checked(file=str(path), kind=kind, policy=policy_of(document, path))
         task = validate(document, Task, path=path, overrides=overrides)
         return Checked(
-            file=str(path), kind=kind, task=task, texts=texts(task, JOB_ID), policy=policy.policy if policy else None
+            file=str(path), kind=kind, task=task, texts=preview(task, JOB_ID), policy=policy.policy if policy else None
         )
     except ConfigError as error:
         return Checked(file=str(path), kind=kind, errors=tuple(str(error).splitlines()))
@@ -184,6 +184,8 @@ def _tools(policy: Policy) -> list[str]:
 def _warnings(item: Checked) -> list[str]:
     """What is allowed, but probably not meant."""
     found = list(findings(item.policy.value)) if item.policy else []
+    if item.task and (names := only_in_batches(item.task)):
+        found.append(f"only claw-runner batch can run it: it speaks of {', '.join(names)}, shown by an example here")
     if item.policy and item.task and item.task.value.expect_change and not _may_change(item.policy.value):
         found.append("the task expects a change, but the policy allows none; say expect_change: false for a review")
     return found

@@ -20,3 +20,9 @@ def policy_file(name: str) -> Path:
     if path.suffix or "/" in name or path.is_file():
         return path
     raise ConfigError(f"--policy: there is no file {name!r} and {no_such_preset(name)}")
+
+
+def model_from_here(model: str) -> str:
+    """A model given on the command line: its file is looked for from here, not from the task's folder."""
+    provider, _, rest = model.partition(":")
+    return f"{provider}:{Path(rest).absolute()}" if provider in ("scripted", "replay") and rest else model

@@ -9,15 +9,19 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import closing, contextmanager
+from dataclasses import dataclass
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from runner.errors import ConfigError
 from runner.messages import Block, Message, Opaque, Price, Reply, Request, Retried, Text, ToolResult, ToolUse, Usage
+from runner.models.base import Pay, Payment, request_hash
+from runner.models.governor import Governors
 from runner.models.prices import known_models, price_of
-from runner.models.retry import Fault, RetryBudget, persist
+from runner.models.retry import CLOSED, Fault, RetryBudget, persist
 from runner.models.secret import Secret
+from runner.models.spool import Spool, SpoolHeader
 from runner.models.stream import Assembly, ErrorEvent, StreamBroken, stream_events
 
 if TYPE_CHECKING:
@@ -31,12 +35,21 @@ _FINAL_ERRORS = frozenset(
     + ("billing_error",)
 )
 """Error events that will come again when the same is asked again."""
+_OVERLOADED_ERRORS = frozenset(("overloaded_error", "rate_limit_error"))
+"""Error events that say what the statuses 529 and 429 say."""
 _CACHE_POINT = {"type": "ephemeral"}
 _CACHED_USER_MESSAGES = 2
 """With the ones after tools and system, the four cache points that the API allows."""
 
 
-def open_anthropic(model: str, *, variables: Mapping[str, str], budget: RetryBudget) -> AnthropicModel:
+def open_anthropic(
+    model: str,
+    *,
+    variables: Mapping[str, str],
+    budget: RetryBudget,
+    spool: Spool | None = None,
+    governors: Governors | None = None,
+) -> AnthropicModel:
     """`anthropic:MODEL`, with key, address and proxy from the host's variables. Raises ConfigError."""
     name = f"anthropic:{model}"
     key = variables.get("ANTHROPIC_API_KEY", "").strip()
@@ -46,7 +59,16 @@ def open_anthropic(model: str, *, variables: Mapping[str, str], budget: RetryBud
         raise ConfigError(f"{name}: ANTHROPIC_API_KEY holds blanks or characters that no key has; copy it again")
     base_url = _base_url(variables.get("ANTHROPIC_BASE_URL", "") or BASE_URL)
     proxy = _proxy(base_url, variables)
-    return AnthropicModel(name, model, base_url=base_url, key=Secret(key), proxy=proxy, budget=budget)
+    return AnthropicModel(
+        name,
+        model,
+        base_url=base_url,
+        key=Secret(key),
+        proxy=proxy,
+        budget=budget,
+        spool=spool,
+        governors=governors,
+    )
 
 
 def warm_sdk() -> None:
@@ -55,7 +77,7 @@ def warm_sdk() -> None:
 
 
 class AnthropicModel:
-    """One model for one job; see `runner.models.base.Model`."""
+    """One model for one job; see `runner.models.base.Payable`."""
 
     def __init__(
         self,
@@ -67,6 +89,8 @@ class AnthropicModel:
         budget: RetryBudget,
         proxy: str | None = None,
         silence_seconds: float = SILENCE_SECONDS,
+        spool: Spool | None = None,
+        governors: Governors | None = None,
         on_close: Callable[[], None] = lambda: None,
     ) -> None:
         self.name = name
@@ -76,8 +100,14 @@ class AnthropicModel:
         self._proxy = proxy
         self._budget = budget
         self._silence_seconds = silence_seconds
+        self._spool = spool
+        self._governor = None if governors is None else governors.of(base_url, key)
         self._on_close = on_close
         self._client: Client | None = None
+        self._closed = threading.Event()
+        self._under_way = 0
+        """Replies."""
+        self._counting = threading.Lock()
 
     @property
     def price(self) -> Price | None:
@@ -89,24 +119,55 @@ class AnthropicModel:
         *,
         on_text: Callable[[str], None] | None = None,
         on_retry: Callable[[Retried], None] | None = None,
+        pay: Pay | None = None,
     ) -> Reply:
         deadline = time.monotonic() + request.seconds
-        body = json.dumps(request_body(request, self._model), ensure_ascii=False).encode(errors="replace")
-        taken_ids = {b.id for m in request.messages for b in m.content if isinstance(b, ToolUse)}
-        return persist(
-            lambda: self._attempt(body, taken_ids, request.max_tokens, deadline, on_text),
-            name=self.name,
-            budget=self._budget,
+        asked = _Asked(
+            body=request_body(request, self._model),
+            hash=request_hash(request) if self._spool else "",
+            taken_ids=frozenset(b.id for m in request.messages for b in m.content if isinstance(b, ToolUse)),
             deadline=deadline,
-            cost_usd=self._cost_usd,
-            on_retry=on_retry,
+            on_text=on_text,
         )
+        with self._counted():
+            return persist(
+                lambda payment, tried: self._attempt(asked, payment, tried),
+                name=self.name,
+                budget=self._budget,
+                deadline=deadline,
+                pay=pay or (lambda: _free(request)),
+                cost_usd=self._cost_usd,
+                on_retry=on_retry,
+                place=self._governor.line_up(request.input_tokens) if self._governor else None,
+                closed=self._closed,
+            )
 
     def close(self) -> None:
+        self._closed.set()
         if self._client is not None:
-            self._client.close()
-            self._client = None
+            self._client.abort()
+        if self._governor is not None:
+            self._governor.look_again()
+        with self._counting:
+            if self._under_way:
+                # It comes to its end now; what it uses is let go of when its own thread closes, too.
+                return
+            if self._spool is not None:
+                self._spool.close()
+            if self._client is not None:
+                self._client.close()
+                self._client = None
         self._on_close()
+
+    @contextmanager
+    def _counted(self) -> Iterator[None]:
+        with self._counting:
+            self._under_way += 1
+        try:
+            yield
+        finally:
+            with self._counting:
+                self._under_way -= 1
 
     def _connect(self) -> Client:
         # A client of its own for each job takes half a millisecond; what is dear, the SDK and the system's
@@ -118,33 +179,71 @@ class AnthropicModel:
     def _cost_usd(self, usage: Usage) -> Decimal | None:
         return self.price.cost_usd(usage) if usage.total_tokens and self.price else None
 
-    def _attempt(
-        self,
-        body: bytes,
-        taken_ids: Iterable[str],
-        max_tokens: int,
-        deadline: float,
-        on_text: Callable[[str], None] | None,
-    ) -> Reply:
+    def _attempt(self, asked: _Asked, payment: Payment, tried: int) -> Reply:
         """One try. Raises Fault, which knows what the provider will bill for it."""
         client = self._connect()
-        assembly = Assembly(frozenset(taken_ids))
+        if self._closed.is_set():
+            raise Fault(CLOSED)
+        assembly = Assembly(asked.taken_ids)
+        body = json.dumps(asked.body | {"max_tokens": payment.max_tokens}, ensure_ascii=False)
+        self._spool_begins(asked, payment, tried)
         try:
-            with closing(client.post(body, deadline=deadline, silence=self._silence_seconds)) as chunks:
-                for event in stream_events(chunks):
+            with closing(
+                client.post(body.encode(errors="replace"), deadline=asked.deadline, silence=self._silence_seconds)
+            ) as chunks:
+                for event in stream_events(self._spool.keep(chunks) if self._spool else chunks):
                     text = assembly.add(event)
-                    if text and on_text is not None:
-                        on_text(client.scrub(text))
+                    if text and asked.on_text is not None:
+                        asked.on_text(client.scrub(text))
                     if assembly.finished:
                         break
                 client.settle(chunks)
-            return _scrubbed(assembly.reply(), client.scrub)
+            reply = _scrubbed(assembly.reply(), client.scrub)
+            if self._spool:
+                self._spool.end()
+            return reply
         except (Fault, StreamBroken, ErrorEvent) as error:
             fault = _fault(error, client.scrub)
         fault.usage = assembly.usage
-        if assembly.started:
-            fault.worst_usage = assembly.usage.model_copy(update={"output_tokens": max_tokens})
+        fault.worst_usage = assembly.worst_usage(payment.worst_usage) if assembly.started or fault.in_doubt else Usage()
+        if self._spool:
+            self._spool.end()
         raise fault
+
+    def _spool_begins(self, asked: _Asked, payment: Payment, tried: int) -> None:
+        if self._spool is not None:
+            self._spool.begin(
+                SpoolHeader(
+                    request_hash=asked.hash,
+                    attempt=tried,
+                    model=self._model,
+                    max_tokens=payment.max_tokens,
+                    worst_usage=payment.worst_usage,
+                    micro_usd=payment.micro_usd,
+                )
+            )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Asked:
+    """What all tries of a request have in common."""
+
+    body: dict[str, Any]
+    hash: str
+    """Of the request; empty when nobody wants to know."""
+    taken_ids: frozenset[str]
+    """Of the conversation's tool calls, which no new one may have."""
+    deadline: float
+    """On time.monotonic()."""
+    on_text: Callable[[str], None] | None
+
+
+def _free(request: Request) -> Payment:
+    """What a try may be where nobody counts money."""
+    return Payment(
+        max_tokens=request.max_tokens,
+        worst_usage=Usage(input_tokens=request.input_tokens, output_tokens=request.max_tokens),
+    )
 
 
 def _fault(error: Fault | StreamBroken | ErrorEvent, scrub: Callable[[str], str]) -> Fault:
@@ -152,9 +251,13 @@ def _fault(error: Fault | StreamBroken | ErrorEvent, scrub: Callable[[str], str]
         case Fault():
             return error
         case ErrorEvent(kind=kind):
-            return Fault(scrub(f"the provider broke off: {error}"), retryable=kind not in _FINAL_ERRORS)
+            return Fault(
+                scrub(f"the provider broke off: {error}"),
+                retryable=kind not in _FINAL_ERRORS,
+                overloaded=kind in _OVERLOADED_ERRORS,
+            )
         case StreamBroken():
-            return Fault(scrub(f"broken stream: {error}"), retryable=True)
+            return Fault(scrub(f"broken stream: {error}"), retryable=True, in_doubt=True)
 
 
 def _scrubbed(reply: Reply, scrub: Callable[[str], str]) -> Reply:

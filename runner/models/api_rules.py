@@ -79,7 +79,7 @@ _AnyBlock = Annotated[
 ]
 
 
-class _Message(_Strict):
+class ApiMessage(_Strict):
     role: Literal["user", "assistant"]
     content: str | list[_AnyBlock]
 
@@ -105,14 +105,17 @@ class ApiRequest(_Strict):
 
     model: Annotated[str, StringConstraints(min_length=1)]
     max_tokens: int = Field(ge=1)
-    messages: list[_Message] = Field(min_length=1)
+    messages: list[ApiMessage] = Field(min_length=1)
     stream: Literal[True]
     system: str | list[_Text] = ""
     tools: list[_Tool] = []
 
 
-def judge(body: bytes, *, thoughts: Collection[tuple[str, str]] = ()) -> ApiRequest:
-    """The request of a /v1/messages body. Raises Refused. `thoughts` are the (thinking, signature) pairs handed out."""
+def judge(body: bytes, *, thoughts: Collection[tuple[str, str]] | None = ()) -> ApiRequest:
+    """The request of a /v1/messages body. Raises Refused.
+
+    `thoughts` are the (thinking, signature) pairs handed out; None: not known, and any is taken.
+    """
     try:
         request = ApiRequest.model_validate_json(body)
     except ValidationError as error:
@@ -124,12 +127,21 @@ def judge(body: bytes, *, thoughts: Collection[tuple[str, str]] = ()) -> ApiRequ
     return request
 
 
-def _refusals(request: ApiRequest, thoughts: Collection[tuple[str, str]]) -> Iterator[str]:
+def thoughts_of(request: ApiRequest) -> Iterator[tuple[str, str]]:
+    """The (thinking, signature) pairs that a request hands back."""
+    for message in request.messages:
+        for block in message.blocks:
+            if isinstance(block, _Thinking):
+                yield block.thinking, block.signature
+
+
+def _refusals(request: ApiRequest, thoughts: Collection[tuple[str, str]] | None) -> Iterator[str]:
     yield from _about_tools(request.tools)
     yield from _about_roles(request.messages)
     yield from _about_text(request)
     yield from _about_calls(request.messages)
-    yield from _about_thinking(request.messages, thoughts)
+    if thoughts is not None:
+        yield from _about_thinking(request.messages, thoughts)
     yield from _about_cache_points(request)
 
 
@@ -142,7 +154,7 @@ def _about_tools(tools: list[_Tool]) -> Iterator[str]:
             yield f"tools.{tool.name}.input_schema: required property {name!r} is not among the properties"
 
 
-def _about_roles(messages: list[_Message]) -> Iterator[str]:
+def _about_roles(messages: list[ApiMessage]) -> Iterator[str]:
     for number, message in enumerate(messages):
         due = "user" if number % 2 == 0 else "assistant"
         if message.role != due:
@@ -162,7 +174,7 @@ def _about_text(request: ApiRequest) -> Iterator[str]:
         yield "system: text content blocks must be non-empty"
 
 
-def _about_calls(messages: list[_Message]) -> Iterator[str]:
+def _about_calls(messages: list[ApiMessage]) -> Iterator[str]:
     """Calls are the assistant's, results the user's; each call is answered at once, once, and before anything else."""
     seen: set[str] = set()
     due: set[str] = set()
@@ -185,7 +197,7 @@ def _about_calls(messages: list[_Message]) -> Iterator[str]:
         due = set(calls)
 
 
-def _about_thinking(messages: list[_Message], thoughts: Collection[tuple[str, str]]) -> Iterator[str]:
+def _about_thinking(messages: list[ApiMessage], thoughts: Collection[tuple[str, str]]) -> Iterator[str]:
     for number, message in enumerate(messages):
         for block in message.blocks:
             if isinstance(block, _Thinking) and (block.thinking, block.signature) not in thoughts:

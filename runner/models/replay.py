@@ -7,7 +7,8 @@ from pathlib import Path
 
 from runner.errors import ConfigError
 from runner.messages import Price, Reply, Request, Retried
-from runner.models.base import NoReply, request_hash
+from runner.models.base import NoReply, Pay
+from runner.models.playing import difference, end_of_recording
 from runner.models.prices import price_of
 from runner.transcript import ModelReplied, Reader
 
@@ -36,10 +37,10 @@ def _transcript(job: str, folder: Path) -> Path:
 
 
 class ReplayModel:
-    """See `runner.models.base.Model`.
+    """See `runner.models.base.Payable`.
 
-    Nobody bills a replay; its price and usage are the recorded ones all the same, because limits act on them, and with
-    other limits the job would ask for other replies.
+    Nobody bills a replay; its price and usage are the recorded ones all the same, and it is paid for like any other,
+    because limits act on them, and with other limits the job would ask for other replies.
     """
 
     def __init__(self, name: str, replies: list[ModelReplied]) -> None:
@@ -57,21 +58,23 @@ class ReplayModel:
         *,
         on_text: Callable[[str], None] | None = None,
         on_retry: Callable[[Retried], None] | None = None,
+        pay: Pay | None = None,
     ) -> Reply:
+        payment = pay() if pay is not None else None
         if self._played == len(self._replies):
-            raise NoReply(f"{self.name}: the recording ends with reply {self._played}; the job wants one more")
+            raise NoReply(f"{self.name}: {end_of_recording(self._played)}")
         recorded = self._replies[self._played]
-        asked = request_hash(request)
-        if asked != recorded.request_hash:
-            raise NoReply(
-                f"{self.name}: the request of turn {recorded.turn} is not the recorded one "
-                f"({asked[:12]} instead of {recorded.request_hash[:12]}): task, prompt, tools or what a tool answered "
-                "differ from then; compare the two transcripts, or run the task with its model"
-            )
+        what = difference(recorded, request)
+        if what is not None:
+            raise NoReply(f"{self.name}: {what}; compare the two transcripts, or run the task with its model")
         self._played += 1
+        used = recorded.reply.usage + recorded.reply.wasted
+        if payment is not None:
+            payment.settle(used, used)
         if on_text is not None and recorded.reply.text:
             on_text(recorded.reply.text)
-        return recorded.reply
+        # To this job it is a reply like any other, however the recorded one came by it.
+        return recorded.reply.model_copy(update={"played": False})
 
     def close(self) -> None:
         pass

@@ -4,20 +4,28 @@ from __future__ import annotations
 
 import math
 import random
+import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
 from email.utils import parsedate_to_datetime
+from typing import NamedTuple
 
 from runner.messages import Reply, Retried, Usage
-from runner.models.base import NoReply
+from runner.models.base import NoReply, Pay, Payment
+from runner.models.governor import Place
 from runner.task import Limits
 
 RETRIED_STATUSES = frozenset((408, 409, 429))
 """Besides every 5xx (529, overloaded, among them)."""
+OVERLOADED_STATUSES = frozenset((429, 529))
+IN_DOUBT_STATUSES = frozenset((502, 504))
+"""Said by what stands between us and the provider, which may well have taken the request. What the provider itself
+answers with an error it does not bill."""
 FIRST_WAIT_SECONDS = 0.5
 LONGEST_WAIT_SECONDS = 30.0
+CLOSED = "the model was closed"
 _CAUSE_CHARS = 300
 
 
@@ -32,6 +40,8 @@ class Fault(Exception):
         status: int | None = None,
         retry_after: float | None = None,
         hint: str = "",
+        overloaded: bool = False,
+        in_doubt: bool = False,
     ) -> None:
         super().__init__(_one_line(cause))
         self.retryable = retryable
@@ -39,6 +49,10 @@ class Fault(Exception):
         self.retry_after = retry_after
         """Seconds that the provider asks us to wait."""
         self.hint = hint
+        self.overloaded = overloaded
+        """The provider has too much to do, for us or for all: asking less often is the remedy."""
+        self.in_doubt = in_doubt
+        """The request may have been taken and be billed, though no usage was told."""
         self.usage = Usage()
         """Known to be billed."""
         self.worst_usage = Usage()
@@ -82,9 +96,12 @@ class RetryBudget:
         if self.cost_usd is not None:
             self.cost_usd -= cost_usd or Decimal()
 
-    def refusal(self, wait: float) -> str:
-        """Why the budget does not allow another try after `wait` seconds; empty when it does."""
-        if self.tries < 1:
+    def refusal(self, wait: float, *, counted: bool = True) -> str:
+        """Why the budget does not allow another try after `wait` seconds; empty when it does.
+
+        `counted`: the try takes one of the budget's.
+        """
+        if counted and self.tries < 1:
             return "no retries are left (limits.retries)"
         if wait > self.seconds:
             return f"{_seconds(self.seconds)} of retry time are left (limits.retry_seconds)"
@@ -98,39 +115,106 @@ class RetryBudget:
 
 
 def persist(
-    attempt: Callable[[], Reply],
+    attempt: Callable[[Payment, int], Reply],
     *,
     name: str,
     budget: RetryBudget,
     deadline: float,
+    pay: Pay,
     cost_usd: Callable[[Usage], Decimal | None],
     on_retry: Callable[[Retried], None] | None,
+    place: Place | None = None,
+    closed: threading.Event | None = None,
 ) -> Reply:
     """The reply of the first try that does not fail.
 
-    `attempt` raises Fault; `deadline` is on time.monotonic(); `name` opens the message. Raises NoReply when a fault is
-    not worth repeating, or when neither the budget nor the deadline allows to wait for another try.
+    `attempt` gets what pays for the try, and its number from 1; it raises Fault. `deadline` is on time.monotonic();
+    `name` opens the message. Raises NoReply when a fault is not worth repeating, or when neither the budget nor the
+    deadline allows to wait for another try, or once the model is `closed`; and what `pay` and `on_retry` raise.
+
+    With a place in a governor's line, a try that was refused because the provider has too much to do takes no retry
+    from the budget, and waits in no backoff of its own: it waits its turn, together with everybody else, for as long as
+    the budget's seconds last.
     """
+    closed = closed or threading.Event()
     wasted = Usage()
     tried = 0
+    failed: _Failed | None = None
     while True:
         tried += 1
-        try:
-            reply = attempt()
-            return reply.model_copy(update={"wasted": wasted}) if tried > 1 else reply
-        except Fault as caught:
-            fault = caught
+        if place is not None and (problem := _wait_turn(place, budget, deadline, failed, closed)):
+            raise NoReply(f"{name}: {problem}")
+        answer = _try(attempt, pay, tried, place)
+        if isinstance(answer, Reply):
+            return answer.model_copy(update={"wasted": wasted}) if tried > 1 else answer
+        failed, fault = answer, answer.fault
         wasted += fault.usage
         budget.charge(cost_usd(fault.worst_usage))
-        wait = budget.wait_for(fault, tried)
-        reason = _reason_to_stop(fault, wait, budget, deadline)
+        wait = budget.wait_for(fault, tried) if failed.pause is None else failed.pause
+        reason = CLOSED if closed.is_set() else _reason_to_stop(failed, wait, budget, deadline)
         if reason is not None:
-            # Out of the except block: the fault's chain ends here, because the SDK's errors carry the whole request.
-            raise NoReply(_message(name, fault, tried, reason), wasted=wasted)
-        budget.take(wait)
+            message = _message(name, fault, tried, reason)
+            raise NoReply(message, last=fault.usage, last_worst=fault.worst_usage)
         if on_retry is not None:
             on_retry(_retried(fault, tried, wait))
-        time.sleep(wait)
+        if failed.pause is None:
+            budget.take(wait)
+            closed.wait(wait)
+
+
+class _Failed(NamedTuple):
+    fault: Fault
+    pause: float | None
+    """Seconds that the governor has everybody wait for it; None: that is for the budget to say."""
+
+
+def _try(attempt: Callable[[Payment, int], Reply], pay: Pay, tried: int, place: Place | None) -> Reply | _Failed:
+    """One try, settled and told to the governor."""
+    try:
+        reply = _paid(attempt, pay(), tried)
+        if place is not None:
+            place.replied(reply.usage)
+        return reply
+    except Fault as fault:
+        # Returned, not raised: the fault's chain ends here, because the SDK's errors carry the whole request.
+        return _Failed(fault, place.refused(fault.retry_after) if place is not None and fault.overloaded else None)
+    finally:
+        if place is not None:
+            place.leave()
+
+
+def _wait_turn(
+    place: Place, budget: RetryBudget, deadline: float, failed: _Failed | None, closed: threading.Event
+) -> str:
+    """Wait in the governor's line; after a refusal that takes from the budget's seconds. Why in vain, or nothing."""
+    refused = None if failed is None or failed.pause is None else failed.fault
+    began = time.monotonic()
+    until = deadline if refused is None else min(deadline, began + budget.seconds)
+    entered = place.enter(until, leaves=closed.is_set)
+    if refused is not None:
+        budget.seconds -= min(budget.seconds, time.monotonic() - began)
+    if entered:
+        return ""
+    what = refused or "its turn did not come: the provider slows everybody down"
+    if closed.is_set():
+        return f"{what}; {CLOSED}"
+    over = "limits.retry_seconds" if until < deadline else "the time for this request"
+    return f"{what}; {over} does not allow to wait longer"
+
+
+def _paid(attempt: Callable[[Payment, int], Reply], payment: Payment, tried: int) -> Reply:
+    """One try, settled however it ends."""
+    try:
+        reply = attempt(payment, tried)
+    except Fault as fault:
+        payment.settle(fault.usage, fault.worst_usage)
+        raise
+    except BaseException:
+        # Broken off in the middle: nobody knows how far the provider got.
+        payment.settle(Usage(), payment.worst_usage)
+        raise
+    payment.settle(reply.usage, reply.usage)
+    return reply
 
 
 def _retried(fault: Fault, tried: int, wait: float) -> Retried:
@@ -144,12 +228,13 @@ def _retried(fault: Fault, tried: int, wait: float) -> Retried:
     )
 
 
-def _reason_to_stop(fault: Fault, wait: float, budget: RetryBudget, deadline: float) -> str | None:
+def _reason_to_stop(failed: _Failed, wait: float, budget: RetryBudget, deadline: float) -> str | None:
     """None: try again; else what to tell about why not, which may be nothing."""
+    fault = failed.fault
     if not fault.retryable:
         return fault.hint
     left = deadline - time.monotonic()
-    refusal = budget.refusal(wait)
+    refusal = budget.refusal(wait, counted=failed.pause is None)
     if not refusal and wait >= left:
         refusal = f"{_seconds(max(0.0, left))} are left for this request"
     if refusal and fault.retry_after:

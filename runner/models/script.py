@@ -64,6 +64,11 @@ class Trouble(FileModel):
     (`end`), nothing comes any more (`hang`), only pings come (`pings`), an error event (`error`), or bytes that are no
     event (`garbage`)."""
 
+    @property
+    def replies(self) -> bool:
+        """Whether there is a whole reply all the same."""
+        return self.status is None and self.body is None and self.after is None
+
 
 class Turn(FileModel):
     """One reply, or one failure to reply."""

@@ -12,30 +12,39 @@ import socket
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
-from itertools import chain, repeat
+from itertools import chain, pairwise, repeat
 from pathlib import Path
 from types import TracebackType
 from typing import Any, NamedTuple, Self
 
 from runner.messages import Usage
 from runner.models.anthropic import AnthropicModel
-from runner.models.api_rules import ApiRequest, Refused, judge
+from runner.models.api_rules import ApiMessage, ApiRequest, Refused, judge, thoughts_of
 from runner.models.exchange import Exchange, event, receive
+from runner.models.governor import Governors
 from runner.models.meter import Meter
 from runner.models.retry import RetryBudget
 from runner.models.script import Trouble, Turn, load_script
 from runner.models.secret import Secret
+from runner.models.spool import Spool
 
 PIECE_CHARS = 200
 """Text and arguments come in pieces of this size, so that readers have something to put together."""
 _STOP_SECONDS = 5.0
 
 
-def open_scripted(file: str, *, folder: Path, budget: RetryBudget) -> AnthropicModel:
+def open_scripted(
+    file: str,
+    *,
+    folder: Path,
+    budget: RetryBudget,
+    spool: Spool | None = None,
+    governors: Governors | None = None,
+) -> AnthropicModel:
     """`scripted:FILE`, FILE seen from `folder`. Raises ConfigError. The server runs until the model is closed."""
     path = folder / file
     script = load_script(path)
-    server = ScriptedServer(script.turns, model=script.model, source=str(path), keep_requests=False)
+    server = ScriptedServer(script.turns, model=script.model, source=str(path), keep_requests=False, catches_up=True)
     server.start()
     return AnthropicModel(
         f"scripted:{file}",
@@ -43,6 +52,8 @@ def open_scripted(file: str, *, folder: Path, budget: RetryBudget) -> AnthropicM
         base_url=server.url,
         key=Secret(server.key),
         budget=budget,
+        spool=spool,
+        governors=governors,
         on_close=server.stop,
     )
 
@@ -72,8 +83,12 @@ class ScriptedServer:
         source: str = "the script",
         key: str | None = None,
         keep_requests: bool = True,
+        catches_up: bool = False,
     ) -> None:
-        """`source` is what the turns came from, for messages; `key` is the API key to ask for, else a new one."""
+        """`source` is what the turns came from, for messages; `key` is the API key to ask for, else a new one.
+
+        `catches_up`: the first request may go on with a conversation that another server of the same turns has begun.
+        """
         self.key = key or secrets.token_hex(16)
         self.requests: list[Received] = []
         """Valid requests so far; kept only if asked for, because each one repeats the conversation before it."""
@@ -81,6 +96,7 @@ class ScriptedServer:
         self._model = model
         self._source = source
         self._keep_requests = keep_requests
+        self._is_behind = catches_up
         self._served = 0
         self._thoughts: set[tuple[str, str]] = set()
         self._meter = Meter()
@@ -153,7 +169,7 @@ class ScriptedServer:
             exchange.error(*problem)
             return False
         try:
-            request = judge(exchange.body, thoughts=self._thoughts)
+            request = judge(exchange.body, thoughts=None if self._is_behind else self._thoughts)
         except Refused as refused:
             exchange.error(400, str(refused))
             return True
@@ -187,8 +203,10 @@ class ScriptedServer:
         self, request: ApiRequest, exchange: Exchange
     ) -> tuple[int, Turn | Callable[[Exchange], None] | None]:
         """The number of the request, from 1, and its turn: the next one that has no `when` or whose `when` matches."""
-        said = _last_words(request)
+        said = _words_of(request.messages[-1])
         with self._lock:
+            if self._is_behind:
+                self._catch_up(request)
             self._served += 1
             if self._keep_requests:
                 port = exchange.connection.getpeername()[1]
@@ -197,6 +215,23 @@ class ScriptedServer:
                 if not isinstance(turn, Turn) or turn.when is None or re.search(turn.when, said):
                     return self._served, turn
             return self._served, None
+
+    def _catch_up(self, request: ApiRequest) -> None:
+        """Pass over the turns that the conversation has had, as one that the server itself began would have."""
+        self._is_behind = False
+        self._thoughts.update(thoughts_of(request))
+        for before, message in pairwise(request.messages):
+            if message.role == "assistant":
+                self._pass_over(_words_of(before))
+
+    def _pass_over(self, said: str) -> None:
+        """The next turn that replies to that, and those before it."""
+        for turn in self._turns:
+            if not isinstance(turn, Turn) or turn.when is None or re.search(turn.when, said):
+                # Counted as if it had been asked for: ids are made of the number.
+                self._served += 1
+                if not isinstance(turn, Turn) or turn.fault is None or turn.fault.replies:
+                    return
 
     # -- replies
 
@@ -276,9 +311,9 @@ def _block_events(index: int, block: dict[str, Any], text: str) -> Iterator[byte
     yield event("content_block_stop", index=index)
 
 
-def _last_words(request: ApiRequest) -> str:
-    """What the last message says: its text and the answers of tools."""
-    return "\n".join(_words(block) for block in request.messages[-1].blocks)
+def _words_of(message: ApiMessage) -> str:
+    """What a message says: its text and the answers of tools."""
+    return "\n".join(_words(block) for block in message.blocks)
 
 
 def _words(block: Any) -> str:

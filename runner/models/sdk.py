@@ -18,7 +18,7 @@ import anthropic
 import httpcore2
 import httpx2
 
-from runner.models.retry import Fault, is_retryable, retry_after_seconds
+from runner.models.retry import IN_DOUBT_STATUSES, OVERLOADED_STATUSES, Fault, is_retryable, retry_after_seconds
 from runner.models.secret import Secret
 from runner.models.wire import KEY_STAND_IN, Wire
 
@@ -58,7 +58,7 @@ class Client:
         `deadline` is on time.monotonic(); `silence` is how many seconds may pass without a byte.
         """
         clock = self._wire.clock
-        clock.deadline, clock.silence = deadline, silence
+        clock.deadline, clock.silence, clock.has_sent = deadline, silence, False
         try:
             with closing(self._send(body)) as response:
                 self._require_events(response)
@@ -80,6 +80,10 @@ class Client:
     def scrub(self, text: str) -> str:
         """`text` without the key, should the other side have sent it back."""
         return self._key.scrub(text)
+
+    def abort(self) -> None:
+        """Have the request under way fail at once, and every later one. From any thread."""
+        self._wire.abort()
 
     def close(self) -> None:
         self._sdk.close()
@@ -112,6 +116,7 @@ class Client:
             fault = self._status_fault(error)
         else:
             fault = next((e for e in _chain(error) if isinstance(e, Fault)), None) or self._connection_fault(error)
+            fault.in_doubt = self._wire.clock.has_sent
         # What led to it has seen the request, key included: the frames of its traceback still hold it.
         fault.__cause__ = fault.__context__ = None
         return fault.with_traceback(None)
@@ -127,6 +132,8 @@ class Client:
             retryable=is_retryable(status, headers),
             retry_after=retry_after_seconds(headers, time.time()),
             hint=_HINTS.get(status, ""),
+            overloaded=status in OVERLOADED_STATUSES,
+            in_doubt=status in IN_DOUBT_STATUSES,
         )
 
     def _connection_fault(self, error: Exception) -> Fault:

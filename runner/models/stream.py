@@ -226,6 +226,14 @@ class Assembly:
             cache_write_tokens=self._counts.cache_creation_input_tokens or 0,
         )
 
+    def worst_usage(self, worst: Usage) -> Usage:
+        """What may be billed in the end, of a request that `worst` is the most for: it tells more than that once the
+        provider has said what it counts."""
+        if self._counts.input_tokens is None:
+            return worst
+        output = max(worst.output_tokens, self.usage.output_tokens)
+        return self.usage.model_copy(update={"output_tokens": output})
+
     def reply(self) -> Reply:
         """The finished reply. Raises StreamBroken when it is not finished."""
         if not self.finished or self._start is None:

@@ -10,10 +10,12 @@ Imported only when a request is made: httpx2 and httpcore2 take a tenth of a sec
 
 from __future__ import annotations
 
+import socket
 import ssl
 import threading
 import time
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from functools import cache
 from typing import Any
 
@@ -44,6 +46,8 @@ class Clock(threading.local):
     """On time.monotonic()."""
     silence = float("inf")
     """Seconds that may pass without a byte."""
+    has_sent = False
+    """Whether the request has begun to leave: from then on it may be billed."""
 
     def timeout(self) -> float:
         """Seconds that one operation may take. Raises Fault when there are none."""
@@ -66,12 +70,13 @@ class Wire(httpx2.BaseTransport):
         """`proxy` is a URL, which may hold a user and a password."""
         self.clock = Clock()
         self._key = key
+        self._backend = _Backend(self.clock, key)
         self._pool = httpcore2.ConnectionPool(
             ssl_context=_tls_context() if tls else None,
             proxy=None if proxy is None else _proxy(proxy),
             max_connections=None,
             keepalive_expiry=KEEP_SECONDS,
-            network_backend=_Backend(self.clock, key),
+            network_backend=self._backend,
         )
 
     def handle_request(self, request: httpx2.Request) -> httpx2.Response:
@@ -81,7 +86,7 @@ class Wire(httpx2.BaseTransport):
                 method=request.method,
                 url=_core_url(request.url),
                 headers=[(name, value.replace(_STAND_IN, key)) for name, value in request.headers.raw],
-                content=request.stream,
+                content=_Outgoing(request.stream, self.clock),
             )
         )
         body = _Body(response, self.clock)
@@ -100,8 +105,25 @@ class Wire(httpx2.BaseTransport):
             stream=body,
         )
 
+    def abort(self) -> None:
+        """Break all connections off, under whoever uses them: what waits for a byte fails at once. From any thread."""
+        self._backend.abort()
+
     def close(self) -> None:
         self._pool.close()
+
+
+class _Outgoing:
+    """A request's body. It is asked for once there is a connection and the headers are sent, and not before."""
+
+    def __init__(self, body: object, clock: Clock) -> None:
+        assert isinstance(body, Iterable)
+        self._body: Iterable[bytes] = body
+        self._clock = clock
+
+    def __iter__(self) -> Iterator[bytes]:
+        self._clock.has_sent = True
+        return iter(self._body)
 
 
 class _Body(httpx2.SyncByteStream):
@@ -151,6 +173,13 @@ class _Backend(httpcore2.SyncBackend):
     def __init__(self, clock: Clock, key: Secret) -> None:
         self._clock = clock
         self._key = key.reveal().encode()
+        self._open: set[_Stream] = set()
+        self._aborted = False
+
+    def abort(self) -> None:
+        self._aborted = True
+        for stream in tuple(self._open):
+            stream.abort()
 
     def connect_tcp(
         self,
@@ -165,14 +194,21 @@ class _Backend(httpcore2.SyncBackend):
             stream = super().connect_tcp(host, port, seconds, local_address, socket_options)
         except httpcore2.TimeoutException:
             raise Fault("no connection in time", retryable=True) from None
-        return _Stream(stream, self._clock, self._key)
+        opened = _Stream(stream, self._clock, self._key, self._open)
+        if self._aborted:
+            opened.close()
+            raise Fault("the connection was broken off here")
+        return opened
 
 
 class _Stream(httpcore2.NetworkStream):
-    def __init__(self, stream: httpcore2.NetworkStream, clock: Clock, key: bytes) -> None:
+    def __init__(self, stream: httpcore2.NetworkStream, clock: Clock, key: bytes, open: set[_Stream]) -> None:
+        """`open`: where it stands until it is closed."""
         self._stream = stream
         self._clock = clock
         self._key = key
+        self._open = open
+        open.add(self)
         self.has_read = False
         """Since the last write. A reply without a read was left over from what came with the one before it."""
 
@@ -201,9 +237,16 @@ class _Stream(httpcore2.NetworkStream):
             stream = self._stream.start_tls(ssl_context, server_hostname, self._clock.timeout())
         except httpcore2.TimeoutException:
             raise self._clock.fault() from None
-        return _Stream(stream, self._clock, self._key)
+        self._open.discard(self)
+        return _Stream(stream, self._clock, self._key, self._open)
+
+    def abort(self) -> None:
+        """Unlike `close` it wakes a thread that waits for the other side."""
+        with suppress(OSError):
+            self._stream.get_extra_info("socket").shutdown(socket.SHUT_RDWR)
 
     def close(self) -> None:
+        self._open.discard(self)
         self._stream.close()
 
     def get_extra_info(self, info: str) -> Any:

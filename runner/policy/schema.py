@@ -154,6 +154,10 @@ class Container(FileModel):
     """Size of the largest single file."""
     open_files: int = Field(default=4096, ge=64, le=1_048_576)
     """Open files of each process."""
+    workspace: Literal["auto", "memory", "layer"] = "auto"
+    """Where /workspace lies. `memory`: on a mount of its own, whose bounds the kernel holds, filled for each job.
+    `layer`: in the container's layer, which starts filled from a snapshot; disk and inodes are then watched.
+    `auto`: `layer` where that saves time (docs/snapshots.md)."""
     read_only: bool = True
     """The image's own files cannot be changed; only /workspace and /tmp can be written."""
     best_effort: tuple[ControlName, ...] = Field(default=(), strict=False)
@@ -167,6 +171,8 @@ class Container(FileModel):
                 f"file_size ({show_size(self.file_size)}) is more than disk ({show_size(self.disk)}) "
                 f"and tmp ({show_size(self.tmp)}) hold; lower it, or raise disk"
             )
+        if self.workspace == "layer" and not self.read_only:
+            raise ValueError("workspace: layer needs read_only: true, for a snapshot has nothing but /workspace")
         return self
 
 

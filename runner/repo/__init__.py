@@ -20,8 +20,8 @@ from runner.repo.deliver import Delivered, check_branch, deliver
 from runner.repo.gate import judge_changes
 from runner.repo.hide import NOTHING_HIDDEN, Hidden, brought_in, hide
 from runner.repo.protect import changed_protected, restore_protected
-from runner.repo.put import ignore_untracked, put, untracked
-from runner.repo.quarantine import Quarantine, open_quarantine
+from runner.repo.put import go_on, ignore_untracked, put, put_base, settle, untracked
+from runner.repo.quarantine import Quarantine, open_quarantine, remove_bases
 from runner.repo.source import Source, locate, own_files
 from runner.repo.take import TakeLimits, Taken, take
 
@@ -37,6 +37,7 @@ __all__ = [
     "changed_protected",
     "check_branch",
     "deliver",
+    "go_on",
     "hide",
     "ignore_untracked",
     "judge_changes",
@@ -44,7 +45,10 @@ __all__ = [
     "open_quarantine",
     "own_files",
     "put",
+    "put_base",
+    "remove_bases",
     "restore_protected",
+    "settle",
     "take",
     "untracked",
 ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -42,11 +42,14 @@ def check_branch(source: Source, branch: str) -> None:
         _refuse_conflict(source, branch)
 
 
-def deliver(quarantine: Quarantine, taken: Taken, branch: str, *, folder: Path) -> Delivered:
+def deliver(
+    quarantine: Quarantine, taken: Taken, branch: str, *, folder: Path, ours: Collection[str] = ()
+) -> Delivered:
     """Make `branch` point to the work: in the user's local repository, else in `folder`/branch.bundle.
 
-    An existing branch is never changed: then the name gets a suffix (-2, -3, ...); one that already points to this
-    work is the answer of an earlier, interrupted call. Work tree, index, HEAD and all other refs stay as they are.
+    An existing branch is never changed: then the name gets a suffix (-2, -3, ...); but one that points to this work, or
+    to one of the commits `ours` that earlier attempts at the same job took, is what an interrupted call left, and is
+    moved on. Work tree, index, HEAD and all other refs stay as they are.
     Raises RepoError when the repository does not take it; then the bundle is there all the same.
     """
     if taken.commit is None:
@@ -54,7 +57,7 @@ def deliver(quarantine: Quarantine, taken: Taken, branch: str, *, folder: Path) 
     if quarantine.source.kind != "local":
         return _deliver_bundle(quarantine, taken.commit, branch, folder)
     try:
-        return _deliver_local(quarantine, taken.commit, branch)
+        return _deliver_local(quarantine, taken.commit, branch, ours)
     except RepoError as error:
         bundle = _deliver_bundle(quarantine, taken.commit, branch, folder).bundle
         raise RepoError(f"{error}; the work is in {bundle}") from error
@@ -74,11 +77,11 @@ def _names(branch: str) -> Iterator[str]:
     yield from (f"{branch}-{number}" for number in range(2, MAX_SUFFIX + 2))
 
 
-def _deliver_local(quarantine: Quarantine, commit: str, branch: str) -> Delivered:
+def _deliver_local(quarantine: Quarantine, commit: str, branch: str, ours: Collection[str]) -> Delivered:
     source = quarantine.source
     common = _common_dir(source)
     for name in _names(branch):
-        if _push(quarantine, commit, common, name):
+        if _push(quarantine, commit, common, name, ours):
             return Delivered(branch=name, repository=source.url, bundle=None)
     raise RepoError(f"{source.url} has {branch!r} and {MAX_SUFFIX} of its successors; remove some branches")
 
@@ -88,15 +91,17 @@ def _common_dir(source: Source) -> Path:
     return Path(git(Path(source.location), *command).decode().rstrip("\n"))
 
 
-def _push(quarantine: Quarantine, commit: str, to: Path, branch: str) -> bool:
-    """Create the branch; False when there is one of that name that is not this work."""
+def _push(quarantine: Quarantine, commit: str, to: Path, branch: str, ours: Collection[str]) -> bool:
+    """Create the branch, or move ours; False when there is one of that name that is not this work."""
     ref = f"refs/heads/{branch}"
     found = _at(to, ref)
-    if found:
-        return found == commit
-    # The lease says that the branch must not exist; the receiving git checks the objects and creates it in one
-    # transaction, so of two jobs with one name only one gets it.
-    push = ("push", "--quiet", "--no-verify", str(to), f"{commit}:{ref}", f"--force-with-lease={ref}:")
+    if found == commit:
+        return True
+    if found is not None and (found not in ours or _is_checked_out(to, ref)):
+        return False
+    # The lease says what the branch must be now (nothing: must not exist); the receiving git checks the objects and
+    # moves it in one transaction, so of two jobs with one name only one gets it.
+    push = ("push", "--quiet", "--no-verify", str(to), f"{commit}:{ref}", f"--force-with-lease={ref}:{found or ''}")
     try:
         quarantine.git(*push, f"--receive-pack={receive_pack()}", seconds=DELIVER_SECONDS)
     except GitFailed:
@@ -105,6 +110,12 @@ def _push(quarantine: Quarantine, commit: str, to: Path, branch: str) -> bool:
             raise
         return found == commit
     return True
+
+
+def _is_checked_out(git_dir: Path, ref: str) -> bool:
+    """Whether some work tree has the branch: to move it there would make its files look changed."""
+    out = git(git_dir, "--git-dir", str(git_dir), "worktree", "list", "--porcelain").decode("utf-8", "replace")
+    return f"branch {ref}" in out.splitlines()
 
 
 def _at(git_dir: Path, ref: str) -> str | None:

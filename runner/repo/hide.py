@@ -10,12 +10,15 @@ sparse checkout, which `git status` mentions.
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import struct
+import uuid
 import zlib
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import accumulate
+from pathlib import Path
 
 from runner.policy import Policy
 from runner.policy.contain import can_hide, hidden
@@ -54,6 +57,20 @@ def hide(quarantine: Quarantine, policy: Policy) -> Hidden:
     """
     if not can_hide(policy):
         return NOTHING_HIDDEN
+    if quarantine.notes is None:
+        return _hide(quarantine, policy)
+    rules = policy.model_dump_json(include={"mode", "allow", "ask", "deny"})
+    note = quarantine.notes / f"hidden-{hashlib.sha256(rules.encode()).hexdigest()[:32]}.json"
+    if note.exists():
+        return _read(note)
+    found = _hide(quarantine, policy)
+    written = note.with_name(f"{note.name}.{uuid.uuid4().hex}")
+    written.write_bytes(_written(found))
+    written.replace(note)
+    return found
+
+
+def _hide(quarantine: Quarantine, policy: Policy) -> Hidden:
     base = tuple(entries(quarantine, quarantine.base))
     past = _past(quarantine)
     names = {*past, *(entry.path for entry in base)}
@@ -67,6 +84,26 @@ def hide(quarantine: Quarantine, policy: Policy) -> Hidden:
         entries=b"".join(entry.line + b"\0" for entry in inside),
         outside=_outside(names, found),
         blobs=frozenset(({entry.id for entry in inside} | (once - readable_once)) - readable),
+    )
+
+
+def _written(hidden: Hidden) -> bytes:
+    facts = {
+        "paths": hidden.paths,
+        "entries": hidden.entries.hex(),
+        "outside": [path.hex() for path in hidden.outside],
+        "blobs": sorted(hidden.blobs),
+    }
+    return json.dumps(facts).encode("ascii")
+
+
+def _read(note: Path) -> Hidden:
+    facts = json.loads(note.read_bytes())
+    return Hidden(
+        paths=tuple(facts["paths"]),
+        entries=bytes.fromhex(facts["entries"]),
+        outside=tuple(bytes.fromhex(path) for path in facts["outside"]),
+        blobs=frozenset(facts["blobs"]),
     )
 
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 import errno
 import os
 import re
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
-from runner.errors import ConfigError, RepoError
+from runner.errors import Cause, ConfigError, RepoError
 from runner.repo.diff import NO_FILE, changes
 from runner.repo.git import CLEAN, GitFailed, git, identity, printable, stream
 from runner.repo.hide import NOTHING_HIDDEN, Hidden, stand_ins
@@ -17,6 +18,12 @@ from runner.task import Author
 
 EXCLUDE = REPO / ".git" / "info" / "exclude"
 SPARSE = REPO / ".git" / "info" / "sparse-checkout"
+NO_BRANCH = "none"
+"""What HEAD names before anything is checked out."""
+ANY_DISK = (("core.checkStat", "minimal"), ("core.trustCtime", "false"))
+"""Of a file, size and time of change are looked at: inode numbers are others in each container."""
+INDEX_SECONDS = 1.1
+"""Git knows times by the second."""
 STEP_SECONDS = 300.0
 OUTPUT = 4_000_000
 """Bytes of output that a git command inside may have, where it is read whole."""
@@ -28,6 +35,8 @@ FULL = "the sandbox's disk is full; raise container.disk in the policy"
 
 class DiskFull(RepoError):
     """The sandbox has no space left where git writes."""
+
+    cause: Cause = "disk"
 
 
 def put(
@@ -47,6 +56,53 @@ def put(
     """
     _check_author(quarantine, author)
     start = commit or quarantine.base
+    _fill(quarantine, sandbox, start, branch=branch, author=author, hidden=hidden)
+    git_inside(sandbox, "update-ref", f"refs/heads/{branch}", start)
+    git_inside(sandbox, "reset", "--quiet", "--hard", start, seconds=STEP_SECONDS)
+
+
+def put_base(quarantine: Quarantine, sandbox: Sandbox, *, hidden: Hidden = NOTHING_HIDDEN) -> None:
+    """The same with base, on no branch and with nobody's name: what all jobs on it have in common, for a snapshot."""
+    _fill(quarantine, sandbox, quarantine.base, branch=NO_BRANCH, author=Author(), hidden=hidden)
+    for setting in ANY_DISK:
+        git_inside(sandbox, "config", *setting)
+    unlogged = ["core.logAllRefUpdates=false"]
+    git_inside(sandbox, "update-ref", "--no-deref", "HEAD", quarantine.base, settings=unlogged)
+    git_inside(sandbox, "reset", "--quiet", "--hard", quarantine.base, settings=unlogged, seconds=STEP_SECONDS)
+
+
+def settle(sandbox: Sandbox) -> None:
+    """Make git trust the index of `put_base` for good: it reads again what was written in the index's own second."""
+    time.sleep(INDEX_SECONDS)
+    git_inside(sandbox, "update-index", "-q", "--refresh", "--force-write-index", seconds=STEP_SECONDS)
+
+
+def go_on(
+    quarantine: Quarantine,
+    sandbox: Sandbox,
+    *,
+    branch: str,
+    author: Author,
+    commit: str | None = None,
+    hidden: Hidden = NOTHING_HIDDEN,
+) -> None:
+    """From `put_base` to `put`: what it costs depends on how much `commit` differs from base. Raises as `put` does."""
+    _check_author(quarantine, author)
+    start = commit or quarantine.base
+    if author != Author():
+        _name(sandbox, author)
+    if start != quarantine.base:
+        send_history(quarantine, sandbox, start, git_dir=str(REPO / ".git"), hidden=hidden, since=quarantine.base)
+        if hidden.outside:
+            write_inside(sandbox, str(SPARSE), _sparse_file(hidden, _added(quarantine, start)))
+    git_inside(sandbox, "update-ref", f"refs/heads/{branch}", start)
+    git_inside(sandbox, "symbolic-ref", "HEAD", f"refs/heads/{branch}")
+    if start != quarantine.base:
+        git_inside(sandbox, "reset", "--quiet", "--hard", start, seconds=STEP_SECONDS)
+
+
+def _fill(quarantine: Quarantine, sandbox: Sandbox, start: str, *, branch: str, author: Author, hidden: Hidden) -> None:
+    """A repository with all that `start` reaches, and nothing checked out yet."""
     # A name that git refuses is refused here, before it could be an option of a command inside.
     init = ("init", "--quiet", "--template=", f"--object-format={quarantine.object_format}")
     git_inside(sandbox, *init, f"--initial-branch={branch}", str(REPO))
@@ -54,13 +110,16 @@ def put(
     if quarantine.shallow:
         write_inside(sandbox, str(REPO / ".git" / "shallow"), quarantine.shallow)
     send_history(quarantine, sandbox, start, git_dir=str(REPO / ".git"), hidden=hidden)
-    for setting in (("user.name", author.name), ("user.email", author.email), ("gc.auto", "0")):
-        git_inside(sandbox, "config", *setting)
+    _name(sandbox, author)
+    git_inside(sandbox, "config", "gc.auto", "0")
     if hidden.outside:
         write_inside(sandbox, str(SPARSE), _sparse_file(hidden, _added(quarantine, start)))
         git_inside(sandbox, "config", "core.sparseCheckout", "true")
-    git_inside(sandbox, "update-ref", f"refs/heads/{branch}", start)
-    git_inside(sandbox, "reset", "--quiet", "--hard", start, seconds=STEP_SECONDS)
+
+
+def _name(sandbox: Sandbox, author: Author) -> None:
+    for setting in (("user.name", author.name), ("user.email", author.email)):
+        git_inside(sandbox, "config", *setting)
 
 
 def _check_author(quarantine: Quarantine, author: Author) -> None:
@@ -71,16 +130,19 @@ def _check_author(quarantine: Quarantine, author: Author) -> None:
         raise ConfigError(f"output.author: git does not take {author.name!r} <{author.email}>") from error
 
 
-def send_history(quarantine: Quarantine, sandbox: Sandbox, commit: str, *, git_dir: str, hidden: Hidden) -> None:
+def send_history(
+    quarantine: Quarantine, sandbox: Sandbox, commit: str, *, git_dir: str, hidden: Hidden, since: str | None = None
+) -> None:
     """Stream one pack with all that `commit` reaches into the repository `git_dir` of the sandbox.
 
-    It lacks what is hidden; a second one has the stand-ins.
+    It lacks what is hidden; a second one has the stand-ins. `since` is a commit that was sent in this way before.
     """
     pack = ("pack-objects", "--quiet", "--revs", "--stdout", "--delta-base-offset")
-    wanted = "".join(f"{line}\n" for line in (commit, *(f"^{blob}" for blob in hidden.blobs)))
+    there = (*([since] if since else []), *hidden.blobs)
+    wanted = "".join(f"{line}\n" for line in (commit, *(f"^{id}" for id in there)))
     with stream(quarantine.path, *pack, stdin=wanted.encode(), seconds=COPY_SECONDS) as chunks:
         git_inside(sandbox, "--git-dir", git_dir, "index-pack", "--stdin", stdin=chunks, seconds=COPY_SECONDS)
-    if hidden.blobs:
+    if hidden.blobs and since is None:
         for name, data in stand_ins(hidden.blobs, quarantine.object_format).items():
             write_inside(sandbox, f"{git_dir}/objects/pack/{name}", data)
 

@@ -1,17 +1,23 @@
 """A private bare repository on the host: base and what base reaches, and nothing else; then what came out and passed.
 
-Because it holds no other object, nothing that the agent was not given can be named by what it sends back.
+Because it holds no other object, nothing that the agent was not given can be named by what it sends back. What base
+reaches is copied once and lent to every quarantine on it (git's alternates): each copy is a repository that holds
+exactly that, named after base, complete or not there.
 """
 
 from __future__ import annotations
 
+import hashlib
+import json
 import shutil
 import tempfile
+import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
+from runner import cache
 from runner.errors import ConfigError, RunnerError
 from runner.repo.git import GitFailed, create, fetch, git, identity, object_format, printable, quoted_path
 from runner.repo.source import Source, nearest, protocols
@@ -19,6 +25,8 @@ from runner.scratch import scratch
 from runner.task import Author
 
 BASE_REF = "refs/claw/base"
+REPOSITORY = "repo.git"
+BASES = "bases"
 COPY_SECONDS = 1800.0
 """For packing or fetching the whole history of base."""
 LFS_POINTER = "version https://git-lfs.github.com/spec/"
@@ -34,6 +42,8 @@ class Quarantine:
     """Commit that the work starts from: the source's, or a snapshot of its uncommitted changes on top."""
     object_format: str
     """sha1 or sha256."""
+    notes: Path | None = None
+    """A folder for what follows from base alone, that the next quarantine on it finds; None: there is none."""
 
     def git(self, *args: str, seconds: float = 60.0) -> bytes:
         """Output of one git command in the quarantine, with bounded resources."""
@@ -41,6 +51,12 @@ class Quarantine:
 
     def tree(self, commit: str) -> str:
         return self.git("rev-parse", "--verify", f"{commit}^{{tree}}").decode().strip()
+
+    @property
+    def pack_bytes(self) -> int:
+        """Size of what base reaches, compressed."""
+        parts = [self.path, *([self.notes / REPOSITORY] if self.notes else ())]
+        return sum(pack.stat().st_size for part in parts for pack in (part / "objects" / "pack").glob("*.pack"))
 
     @property
     def shallow(self) -> bytes:
@@ -51,43 +67,144 @@ class Quarantine:
 
 @contextmanager
 def open_quarantine(source: Source, *, folder: Path | None = None) -> Iterator[Quarantine]:
-    """Copy base's history into a repository below `folder` (or a temporary folder), and remove it at the end.
+    """A repository with base's history below `folder` (or a temporary folder), which is removed at the end.
 
-    It is removed when this process is killed, too. Raises ConfigError for submodules, LFS and bases that are not there,
-    RepoError when git or a remote fails.
+    It is removed when this process is killed, too; what it borrows stays (runner.cache). Raises ConfigError for
+    submodules, LFS and bases that are not there, RepoError when git or a remote fails.
     """
     somewhere = tempfile.TemporaryDirectory(prefix="claw-repo-") if folder is None else nullcontext(folder)
-    with somewhere as parent, scratch(Path(parent) / "quarantine") as place:
-        yield _filled(place / "repo.git", source)
+    with somewhere as parent, scratch(Path(parent) / "quarantine") as place, _origin(source, place) as origin:
+        path = place / REPOSITORY
+        if not cache.space():
+            yield _filled(path, origin)
+            return
+        with _kept(origin) as entry:
+            yield _borrowing(path, origin, entry)
 
 
-def _filled(path: Path, source: Source) -> Quarantine:
-    if source.kind == "local":
-        base, objects = _copy_local(path, source)
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Origin:
+    """Where base is to be had from."""
+
+    source: Source
+    base: str
+    object_format: str
+    git_dir: Path | None = None
+    """None: it must be fetched."""
+    objects: tuple[Path, ...] = ()
+    """Object folders of `git_dir`, and one with the uncommitted changes."""
+
+
+@contextmanager
+def _origin(source: Source, place: Path) -> Iterator[_Origin]:
+    if source.kind != "local":
+        yield _Origin(source=source, base=source.base, object_format=object_format(source.base))
+        return
+    git_dir = Path(source.location)
+    kind = _ask(git_dir, "--show-object-format")
+    objects = Path(_ask(git_dir, "--git-path", "objects"))
+    if not source.uncommitted:
+        yield _Origin(source=source, base=source.base, object_format=kind, git_dir=git_dir, objects=(objects,))
+        return
+    with tempfile.TemporaryDirectory(dir=place, prefix="snapshot-") as folder:
+        base = _snapshot(source, objects, Path(folder))
+        both = (objects, Path(folder))
+        yield _Origin(source=source, base=base, object_format=kind, git_dir=git_dir, objects=both)
+
+
+def _filled(path: Path, origin: _Origin) -> Quarantine:
+    """A repository of its own with all that base reaches. Raises ConfigError for what is not supported in that."""
+    if origin.git_dir:
+        create(path, origin.object_format)
+        copy_history(origin.git_dir, path, origin.base, *origin.objects)
     else:
-        base, objects = _fetch(path, source), object_format(source.base)
-    git(path, "update-ref", BASE_REF, base)
-    quarantine = Quarantine(path=path, source=source, base=base, object_format=objects)
+        _fetch(path, origin.source)
+    git(path, "update-ref", BASE_REF, origin.base)
+    quarantine = Quarantine(path=path, source=origin.source, base=origin.base, object_format=origin.object_format)
     _refuse_submodules(quarantine)
     _refuse_lfs(quarantine)
     return quarantine
 
 
+# --- copies that are kept
+
+
+def _borrowing(path: Path, origin: _Origin, entry: Path) -> Quarantine:
+    """A repository that has what the copy in `entry` has, and makes its own what is added."""
+    lender = entry / REPOSITORY
+    create(path, origin.object_format)
+    alternates = path / "objects" / "info" / "alternates"
+    alternates.parent.mkdir(exist_ok=True)
+    alternates.write_text(quoted_path(lender / "objects") + "\n")
+    if (lender / "shallow").exists():
+        shutil.copyfile(lender / "shallow", path / "shallow")
+    git(path, "update-ref", BASE_REF, origin.base)
+    return Quarantine(
+        path=path, source=origin.source, base=origin.base, object_format=origin.object_format, notes=entry
+    )
+
+
+@contextmanager
+def _kept(origin: _Origin) -> Iterator[Path]:
+    """The folder of a copy, made when there is none; nobody removes it before the block ends."""
+    folder = cache.folder(BASES)
+    key = _key(origin)
+    use, entry = folder / f"{key}.use", folder / key
+    while True:
+        with cache.locked(use, shared=True):
+            if entry.exists():
+                cache.used(use)
+                yield entry
+                return
+        with cache.locked(use):
+            if not entry.exists():
+                _keep(entry, origin)
+        _make_room(folder, but=key)
+
+
+def _key(origin: _Origin) -> str:
+    """A commit's id says what it reaches; where a shallow history ends, it does not."""
+    ends = (origin.source.location,) if origin.git_dir is None else (_shallow_text(origin.git_dir),)
+    return hashlib.sha256(json.dumps([origin.object_format, origin.base, *ends]).encode()).hexdigest()[:32]
+
+
+def _keep(entry: Path, origin: _Origin) -> None:
+    with scratch(entry.with_name(f"{entry.name}.{uuid.uuid4().hex[:8]}")) as making:
+        _filled(making / REPOSITORY, origin)
+        making.rename(entry)
+
+
+def _make_room(folder: Path, *, but: str) -> None:
+    """Remove the copies that were not used for longest, while all together take up more than a quarter of the space."""
+    uses = sorted(folder.glob("*.use"), key=lambda use: cache.last_used(use) or 0.0)
+    sizes = {use: _size(use.with_suffix("")) for use in uses}
+    for use in uses:
+        if sum(sizes.values()) <= cache.space() // 4:
+            return
+        if use.stem != but and _forget(use):
+            del sizes[use]
+
+
+def _forget(use: Path) -> bool:
+    """Whether a copy is gone; not while a quarantine borrows from it."""
+    with cache.locked_if_free(use) as free:
+        if free:
+            shutil.rmtree(use.with_suffix(""), ignore_errors=True)
+            use.unlink(missing_ok=True)
+    return free
+
+
+def _size(folder: Path) -> int:
+    return sum(file.lstat().st_size for file in folder.rglob("*"))
+
+
+def remove_bases(*, dry_run: bool = False) -> tuple[Path, ...]:
+    """Remove the copies that no quarantine borrows from, and return their folders."""
+    uses = sorted(cache.folder(BASES).glob("*.use"))
+    return tuple(use.with_suffix("") for use in uses if dry_run or _forget(use))
+
+
 # --- from a repository on this machine
-
-
-def _copy_local(path: Path, source: Source) -> tuple[str, str]:
-    git_dir = Path(source.location)
-    kind = _ask(git_dir, "--show-object-format")
-    create(path, kind)
-    objects = Path(_ask(git_dir, "--git-path", "objects"))
-    if not source.uncommitted:
-        copy_history(git_dir, path, source.base, objects)
-        return source.base, kind
-    with tempfile.TemporaryDirectory(dir=path, prefix="snapshot-") as folder:
-        base = _snapshot(source, objects, Path(folder))
-        copy_history(git_dir, path, base, objects, Path(folder))
-    return base, kind
 
 
 def copy_history(git_dir: Path, to: Path, commit: str, *objects: Path) -> None:
@@ -124,12 +241,16 @@ def _incomplete(git_dir: Path, error: GitFailed) -> RunnerError:
 
 def _copy_shallow(git_dir: Path, to: Path) -> None:
     """Take over where a shallow history ends, for commits that were copied."""
-    file = Path(_ask(git_dir, "--git-common-dir")) / "shallow"
-    if file.exists():
-        known = git(to, "cat-file", "--batch-check", stdin=file.read_bytes()).splitlines()
+    if ends := _shallow_text(git_dir):
+        known = git(to, "cat-file", "--batch-check", stdin=ends.encode()).splitlines()
         kept = [line.split()[0] + b"\n" for line in known if line.split()[1] == b"commit"]
         if kept:
             (to / "shallow").write_bytes(b"".join(kept))
+
+
+def _shallow_text(git_dir: Path) -> str:
+    file = Path(_ask(git_dir, "--git-common-dir")) / "shallow"
+    return file.read_text("ascii") if file.exists() else ""
 
 
 def _snapshot(source: Source, objects: Path, scratch: Path) -> str:
@@ -167,7 +288,7 @@ def _snapshot_commit(git_dir: Path, head: str, tree: str, variables: Mapping[str
 # --- from a bundle or a remote
 
 
-def _fetch(path: Path, source: Source) -> str:
+def _fetch(path: Path, source: Source) -> None:
     """Fetch into a scratch repository, then copy what base reaches: what else a pack brings does not get further."""
     with tempfile.TemporaryDirectory(dir=path.parent, prefix="fetch-") as folder:
         fetched = Path(folder) / "fetch.git"
@@ -180,7 +301,6 @@ def _fetch(path: Path, source: Source) -> str:
             raise ConfigError(_not_there(fetched, source))
         create(path, object_format(source.base))
         copy_history(fetched, path, source.base, fetched / "objects")
-    return source.base
 
 
 def _fetch_one(scratch: Path, source: Source, wanted: str) -> None:

@@ -19,13 +19,16 @@ from runner.transcript import (
     BranchTaken,
     CheckRan,
     Contained,
+    Diverged,
     EgressTried,
     GateRan,
     ModelFailed,
     ModelReplied,
     ModelRetried,
+    Resumed,
     SandboxOpened,
     SetupRan,
+    SnapshotUsed,
     ToolDecided,
     ToolRan,
 )
@@ -256,13 +259,16 @@ def _setup(event: SetupRan, calls: _Calls, cap: int) -> Item:
 
 def _checked(event: CheckRan, calls: _Calls, cap: int) -> Item:
     again = f" (round {event.round + 1})" if event.round else ""
+    where = {"base": " on base", "work": "", "as_left": " as it was left"}[event.on]
+    tampered = f"; tampered: {event.tampered}" if event.tampered else ""
+    ending = _ending(event.exit_code, timed_out=event.timed_out)
     return Item(
         kind="output",
         at=event.time,
-        title=f"Check{again}: {event.command} → {_ending(event.exit_code, timed_out=event.timed_out)}",
+        title=f"Check{again}{where}: {event.command} → {ending}{tampered}",
         text=clip(event.output, cap),
         seconds=event.seconds,
-        bad=event.timed_out or event.exit_code != 0,
+        bad=event.on != "base" and (event.timed_out or event.exit_code != 0 or bool(event.tampered)),
         log=event.log,
     )
 
@@ -271,6 +277,21 @@ def _ending(exit_code: int | None, *, timed_out: bool) -> str:
     if timed_out:
         return "timed out"
     return "killed" if exit_code is None else "passed" if exit_code == 0 else f"exit {exit_code}"
+
+
+def _resumed(event: Resumed, calls: _Calls, cap: int) -> Item:
+    played = f"{event.replies:,} repl{'y is' if event.replies == 1 else 'ies are'} played"
+    return Item(kind="note", at=event.time, title=f"Attempt {event.attempt} goes on: {played}, not paid again")
+
+
+def _diverged(event: Diverged, calls: _Calls, cap: int) -> Item:
+    title = f"Turn {event.turn} differs from what was recorded"
+    return Item(kind="note", at=event.time, title=title, text=clip(event.what, cap), bad=True)
+
+
+def _snapshot(event: SnapshotUsed, calls: _Calls, cap: int) -> Item:
+    how = "were made into a snapshot" if event.made else "came from a snapshot"
+    return Item(kind="note", at=event.time, title=f"Repository and setup {how}")
 
 
 def _agent_ended(event: AgentEnded, calls: _Calls, cap: int) -> Item:
@@ -328,4 +349,7 @@ _VIEWS: dict[type, Any] = {
     Contained: _contained,
     EgressTried: _refused,
     GateRan: _judged,
+    Resumed: _resumed,
+    Diverged: _diverged,
+    SnapshotUsed: _snapshot,
 }

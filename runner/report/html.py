@@ -18,6 +18,7 @@ from markupsafe import Markup
 
 from runner.report.conversation import CAPS, clip, conversation
 from runner.report.diff import parse_patch
+from runner.report.jobs import tone_of
 from runner.report.timeline import timeline
 from runner.report.units import duration, plural, short, size, usd
 from runner.report.visible import exact, one_line, visible
@@ -37,30 +38,20 @@ LAST_WORDS_CHARS = 8_000
 RESOLVED_CHARS = 40_000
 RANKED = 5
 
-TONES = {
-    "solved": "good",
-    "changed": "good",
-    "no_change": "warn",
-    "denied": "warn",
-    "limit": "warn",
-    "cancelled": "warn",
-}
-"""Colour of the outcome; what is not here is bad."""
-
 
 def render_html(result: JobResult, events: Sequence[AnyEvent], patch: bytes, artifacts: Sequence[Artifact]) -> str:
     """The whole page. Bounded: it says where something was left out, and where that is found."""
     items, cap = conversation(events)
     violations = result.gate.violations if result.gate else ()
-    script = (_TEMPLATES / "report.js").read_text()
+    script = template_text("report.js")
     return (
-        _environment()
+        environment()
         .get_template("report.html.j2")
         .render(
             result=result,
-            tone="bad" if violations else TONES.get(result.outcome, "bad"),
+            tone="bad" if violations else tone_of(result),
             violations=violations,
-            passed=sum(check.passed for check in result.checks),
+            contradicted=[claim for claim in result.claims if claim.holds is False],
             calls=sum(result.tool_calls.values()),
             cached=_cached(result),
             statuses=Counter(control.status for control in result.sandbox.controls).most_common()
@@ -83,21 +74,31 @@ def render_html(result: JobResult, events: Sequence[AnyEvent], patch: bytes, art
             most_paths=MOST_PATHS,
             most_artifacts=MOST_ARTIFACTS,
             script=Markup(script),
-            script_hash=b64encode(hashlib.sha256(script.encode()).digest()).decode(),
+            script_hash=script_hash(script),
         )
     )
 
 
+def template_text(name: str) -> str:
+    return (_TEMPLATES / name).read_text()
+
+
+def script_hash(script: str) -> str:
+    """What a content security policy lets run."""
+    return b64encode(hashlib.sha256(script.encode()).digest()).decode()
+
+
 @cache
-def _environment() -> Environment:
-    environment = Environment(
+def environment() -> Environment:
+    """Templates whose every value is escaped and visible."""
+    made = Environment(
         loader=FileSystemLoader(_TEMPLATES),
         autoescape=True,
         undefined=StrictUndefined,
         finalize=_shown,
         keep_trailing_newline=True,
     )
-    environment.filters |= {
+    made.filters |= {
         "usd": usd,
         "duration": duration,
         "size": size,
@@ -108,9 +109,10 @@ def _environment() -> Environment:
         "words": lambda word: word.replace("_", " "),
         "clock": lambda time: f"{datetime.fromisoformat(time):%Y-%m-%d %H:%M:%S} UTC",
         "since": _since,
+        "between": lambda end, start: _since(end, start).removeprefix("+"),
         "link": lambda path: quote(f"./{path}"),
     }
-    return environment
+    return made
 
 
 def _shown(value: Any) -> Any:

@@ -27,6 +27,7 @@ MOST_VIOLATIONS = 8
 MOST_ASKED = 3
 MOST_REFUSED = 3
 MOST_NOTES = 5
+MOST_CLAIMS = 3
 
 STYLES = {"solved": "bold green", "changed": "bold green", "no_change": "bold yellow", "denied": "bold yellow"}
 STYLES |= {"limit": "bold yellow", "cancelled": "bold yellow"}
@@ -71,6 +72,9 @@ def _head(result: JobResult) -> Text:
 
 def _rows(result: JobResult, folder: Path) -> Iterator[tuple[str, Text]]:
     yield "job", Text(one_line(result.job))
+    if result.attempt > 1:
+        played = f"{plural(result.played_replies, 'turn')} played from earlier ones, not paid again"
+        yield "attempt", Text(f"{result.attempt}, {played}{_diverged(result)}")
     yield "branch", _branch(result)
     yield "diff", _diff(result)
     yield from _gate(result)
@@ -80,6 +84,7 @@ def _rows(result: JobResult, folder: Path) -> Iterator[tuple[str, Text]]:
         yield "check", _check(check)
     if len(result.checks) > MOST_CHECKS:
         yield "", Text(f"and {len(result.checks) - MOST_CHECKS} more checks")
+    yield from _claims(result)
     yield "turns", Text(_turns(result))
     yield from _denied(result)
     yield from _asked(result)
@@ -91,6 +96,10 @@ def _rows(result: JobResult, folder: Path) -> Iterator[tuple[str, Text]]:
     yield from _missing_controls(result)
     yield from _uncontained(result)
     yield "report", Text(one_line(str(folder / "report.html")))
+
+
+def _diverged(result: JobResult) -> str:
+    return f"; it differed from them in turn {', '.join(map(str, result.diverged[:5]))}" if result.diverged else ""
 
 
 def _branch(result: JobResult) -> Text:
@@ -125,10 +134,26 @@ def _gate(result: JobResult) -> Iterator[tuple[str, Text]]:
 
 
 def _check(check: CheckResult) -> Text:
-    mark = ("pass", "green") if check.passed else ("FAIL", _BAD)
+    wanted = check.on != "base" or check.kind != "fail_to_pass"
+    mark = ("pass" if check.passed else "FAIL", "green" if check.passed == wanted else _BAD)
     exit_code = "killed" if check.exit_code is None else f"exit {check.exit_code}"
     how = "" if check.passed else "timed out, " if check.timed_out else f"{exit_code}, "
-    return Text.assemble(mark, "  ", one_line(check.command), f"  ({how}{duration(check.seconds)})")
+    kind = "" if check.kind == "run" else f"{check.kind}, "
+    where = {"base": "on base, ", "work": "", "as_left": "as it was left, "}[check.on]
+    text = Text.assemble(mark, "  ", one_line(check.command), f"  ({kind}{where}{how}{duration(check.seconds)})")
+    if check.tampered:
+        text.append(f"\ntampered: {one_line(check.tampered[:200])}", _BAD)
+    return text
+
+
+def _claims(result: JobResult) -> Iterator[tuple[str, Text]]:
+    """What the agent said and what was observed, where the two do not go together."""
+    contradicted = [claim for claim in result.claims if claim.holds is False]
+    for claim in contradicted[:MOST_CLAIMS]:
+        text = Text(f"{one_line(claim.text[:160])!r}", style="yellow")
+        yield "claimed", text.append(f"\nobserved: {one_line(claim.observed[:160])}", "yellow")
+    if len(contradicted) > MOST_CLAIMS:
+        yield "", Text(f"and {plural(len(contradicted) - MOST_CLAIMS, 'more claim')} that did not hold", style="yellow")
 
 
 def _turns(result: JobResult) -> str:
@@ -194,7 +219,10 @@ def _tokens(result: JobResult) -> str:
 def _cost(result: JobResult) -> str:
     of = f" of {usd(result.limits.cost_usd)}" if result.limits and result.limits.cost_usd is not None else ""
     more = "" if result.cost_complete or result.cost_usd is None else ", and what failed requests cost"
-    models = ", ".join(one_line(model.model) for model in result.models) or one_line(result.model)
+    if result.cost_doubtful_usd:
+        more = f", and at most {usd(result.cost_doubtful_usd)} that is doubtful"
+    answered = [one_line(model.model) for model in result.models if model.replies]
+    models = ", ".join(answered) or one_line(result.model)
     return f"{usd(result.cost_usd)}{of}{more}  {models}"
 
 

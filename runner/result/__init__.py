@@ -6,8 +6,9 @@ events of the finished transcript, alone, so that anyone who has the transcript 
 
 from __future__ import annotations
 
-from runner.result.bill import Bill, billed, model_of, usage_of, wasted_of
-from runner.result.compute import compute_result
+from runner.result.bill import Bill, Payment, billed, payments
+from runner.result.claims import claims
+from runner.result.compute import compute_result, incomplete
 from runner.result.evidence import subject_of
 from runner.result.outcome import Verdict, judge
 from runner.result.phases import Phase, Span, spans
@@ -16,16 +17,19 @@ from runner.result.schema import (
     Approvals,
     Artifact,
     CheckResult,
+    Claim,
     Containment,
     ControlState,
     Denial,
     DiffStat,
     EgressUse,
     GateState,
+    Incomplete,
     JobFacts,
     JobResult,
     ModelCost,
     SandboxState,
+    SnapshotState,
 )
 
 __all__ = [
@@ -34,25 +38,29 @@ __all__ = [
     "Artifact",
     "Bill",
     "CheckResult",
+    "Claim",
     "Containment",
     "ControlState",
     "Denial",
     "DiffStat",
     "EgressUse",
     "GateState",
+    "Incomplete",
     "JobFacts",
     "JobResult",
     "ModelCost",
+    "Payment",
     "Phase",
     "SandboxState",
+    "SnapshotState",
     "Span",
     "Verdict",
     "billed",
+    "claims",
     "compute_result",
+    "incomplete",
     "judge",
-    "model_of",
+    "payments",
     "spans",
     "subject_of",
-    "usage_of",
-    "wasted_of",
 ]

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from typing import Literal
 
 from runner.errors import EXIT_CODES
 from runner.result.bill import billed
+from runner.result.claims import claims
 from runner.result.evidence import (
     approvals,
     check_passed,
     checks_of_last_commit,
+    checks_on_base,
     containment,
     denied_calls,
     egress_uses,
@@ -18,16 +21,19 @@ from runner.result.evidence import (
     unjudged_calls,
 )
 from runner.result.phases import seconds_between, timings
-from runner.result.schema import CheckResult, DiffStat, JobFacts, JobResult, SandboxState
+from runner.result.schema import CheckResult, DiffStat, Incomplete, JobFacts, JobResult, SandboxState, SnapshotState
 from runner.transcript import (
     AgentEnded,
     AnyEvent,
     BranchDelivered,
     BranchTaken,
     CheckRan,
+    Diverged,
     JobEnded,
     JobStarted,
+    Resumed,
     SandboxOpened,
+    SnapshotUsed,
     ToolDecided,
     ToolRan,
     of_kind,
@@ -47,9 +53,13 @@ def compute_result(events: Sequence[AnyEvent], *, transcript_hash: str) -> JobRe
     return JobResult(
         job=facts.id,
         task=facts.task,
+        title=facts.resolved.title,
+        source=facts.resolved.source,
         outcome=ended.outcome,
         reason=ended.reason,
+        cause=ended.cause,
         exit_code=EXIT_CODES[ended.outcome] if ended.exit_code is None else ended.exit_code,
+        attempt=max((event.attempt for event in of_kind(events, Resumed)), default=1),
         started_at=started.time,
         ended_at=ended.time,
         repo=facts.repo,
@@ -57,16 +67,20 @@ def compute_result(events: Sequence[AnyEvent], *, transcript_hash: str) -> JobRe
         branch=delivered.branch if delivered else None,
         bundle=delivered.bundle if delivered else None,
         commit=branch.commit if branch else None,
+        tree=branch.tree if branch else "",
         commits=branch.commits if branch else (),
         diff=_diff(branch),
         notes=branch.notes if branch else (),
-        checks=tuple(_check(check) for check in checks_of_last_commit(events)),
+        checks=tuple(_check(check) for check in [*checks_on_base(events), *checks_of_last_commit(events)]),
         repair_rounds=max((check.round for check in of_kind(events, CheckRan)), default=0),
         model=facts.model,
         models=bill.models,
         usage=bill.usage,
         cost_usd=bill.cost_usd,
         cost_complete=bill.complete,
+        cost_doubtful_usd=bill.doubtful_usd,
+        played_replies=bill.played,
+        diverged=tuple(event.turn for event in of_kind(events, Diverged)),
         limits=facts.limits,
         turns=bill.replies,
         tool_calls=_tool_calls(events),
@@ -77,10 +91,35 @@ def compute_result(events: Sequence[AnyEvent], *, transcript_hash: str) -> JobRe
         contained=containment(events),
         gate=gate(events),
         sandbox=_sandbox(events),
+        snapshot=_snapshot(events),
         final_message=next((end.message for end in reversed(of_kind(events, AgentEnded))), ""),
+        claims=claims(events),
         seconds=seconds_between(started, ended),
         timings=timings(events),
         hashes=facts.hashes | {"transcript": transcript_hash},
+    )
+
+
+def incomplete(
+    events: Sequence[AnyEvent], *, job: str, problem: Literal["unfinished", "damaged"], reason: str
+) -> Incomplete:
+    """What is known of a job from the events that there are; `job` names it where they do not."""
+    bill = billed(events)
+    started = next(iter(of_kind(events, JobStarted)), None)
+    facts = JobFacts.model_validate(started.job) if started else None
+    return Incomplete(
+        job=facts.id if facts else job,
+        task=facts.task if facts else "",
+        title=facts.resolved.title if facts else "",
+        source=facts.resolved.source if facts else "",
+        problem=problem,
+        reason=reason,
+        started_at=events[0].time if events else "",
+        last_at=events[-1].time if events else "",
+        turns=bill.replies,
+        usage=bill.usage,
+        cost_usd=bill.cost_usd,
+        cost_doubtful_usd=bill.doubtful_usd,
     )
 
 
@@ -98,6 +137,9 @@ def _check(check: CheckRan) -> CheckResult:
         timed_out=check.timed_out,
         seconds=check.seconds,
         log=check.log,
+        kind=check.kind,
+        on=check.on,
+        tampered=check.tampered,
     )
 
 
@@ -119,3 +161,8 @@ def _sandbox(events: Iterable[AnyEvent]) -> SandboxState | None:
     return SandboxState.model_validate(
         {name: report[name] for name in SandboxState.model_fields.keys() & report.keys()}
     )
+
+
+def _snapshot(events: Iterable[AnyEvent]) -> SnapshotState | None:
+    used = [event for event in of_kind(events, SnapshotUsed) if event.purpose == "agent"]
+    return SnapshotState(key=used[-1].key, made=used[-1].made, seconds=used[-1].seconds) if used else None

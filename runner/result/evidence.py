@@ -23,18 +23,23 @@ from runner.transcript import (
 
 
 def checks_of_last_commit(events: Iterable[AnyEvent]) -> list[CheckRan]:
-    """The last round of checks, unless another commit was taken since."""
+    """The last round of checks on what came out, unless another commit was taken since."""
     checks: list[CheckRan] = []
     for event in events:
         if isinstance(event, BranchTaken):
             checks = []
-        elif isinstance(event, CheckRan):
+        elif isinstance(event, CheckRan) and event.on != "base":
             checks = [check for check in checks if check.round == event.round] + [event]
     return checks
 
 
+def checks_on_base(events: Iterable[AnyEvent]) -> list[CheckRan]:
+    """Those that say what was so before the agent's work; no part of the verdict on it."""
+    return [check for check in of_kind(events, CheckRan) if check.on == "base"]
+
+
 def check_passed(check: CheckRan) -> bool:
-    return check.exit_code == 0 and not check.timed_out
+    return check.exit_code == 0 and not check.timed_out and not check.tampered
 
 
 def denied_calls(events: Iterable[AnyEvent]) -> tuple[Denial, ...]:

@@ -6,8 +6,16 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from runner.errors import EXIT_CODES, Cancelled, ModelError, Outcome, RunnerError
-from runner.result.evidence import check_passed, checks_of_last_commit, denied_calls, gate, one_line, shortened
-from runner.transcript import AgentEnded, AnyEvent, BranchTaken, of_kind
+from runner.result.evidence import (
+    check_passed,
+    checks_of_last_commit,
+    checks_on_base,
+    denied_calls,
+    gate,
+    one_line,
+    shortened,
+)
+from runner.transcript import AgentEnded, AnyEvent, BranchTaken, CheckRan, of_kind
 
 
 class Verdict(NamedTuple):
@@ -24,12 +32,14 @@ def judge(
     tampered: Sequence[str] = (),
     error: RunnerError | Cancelled | None = None,
 ) -> Verdict:
-    """How the job ended, by evidence. The first line that is true decides:
+    """How the job ended, by evidence. `checks`: all commands that must pass on the work, of every kind; `tampered`:
+    protected paths that were changed. The first line that is true decides:
 
     1  we were told to stop                                              cancelled
-    2  something that judges was interfered with (`tampered` names it)   tampered
+    2  something that judges was interfered with                         tampered
     3  the gate refuses what came out                                    denied
     4  engine, repository, checks or configuration failed (`error`)      the error's outcome
+       … or a check says on base what it must not                        checks_error
     5  the agent delivered, and every check passed on what came out      solved
     6  the model failed (`error`)                                        provider_error
     7  a limit ended the agent                                           limit
@@ -49,17 +59,19 @@ def judge(
     evidence = _Evidence(events, checks, expect_change)
     if isinstance(error, Cancelled):
         return Verdict("cancelled", str(error), error.exit_code)
-    if tampered:
-        return _verdict("tampered", f"interfered with: {_listed(tampered)}")
+    if tampered or evidence.tampered:
+        return _verdict("tampered", evidence.interference(tampered))
     if evidence.violations:
         return _verdict("denied", evidence.refused_by_gate())
     if error is not None and not isinstance(error, ModelError):
         return _verdict(error.outcome, str(error))
+    if evidence.disproved:
+        return _verdict("checks_error", evidence.proves_nothing())
     if evidence.delivered and checks and evidence.passed == len(checks):
         return _verdict("solved", _passed(len(checks)) + evidence.stopped(error))
     if error is not None:
         return _verdict("provider_error", str(error))
-    if evidence.end.startswith("limits."):
+    if evidence.end.startswith(("limits.", "batch.")):
         return _verdict("limit", evidence.limit())
     if checks and evidence.delivered:
         return evidence.failed_checks(len(checks))
@@ -78,8 +90,26 @@ class _Evidence:
         self.denials = denied_calls(events)
         judged = gate(events)
         self.violations = judged.violations if judged else ()
-        self.ran = checks_of_last_commit(events)
-        self.passed = sum(check_passed(check) for check in self.ran)
+        ran = checks_of_last_commit(events)
+        self.tampered = [check for check in ran if check.tampered]
+        self.failed = [check for check in ran if not check_passed(check)]
+        wrong = {(check.kind, check.command) for check in self.failed}
+        self.ran = [check for check in ran if check.on == "work"]
+        self.passed = sum((check.kind, check.command) not in wrong for check in self.ran)
+        self.disproved = [check for check in checks_on_base(events) if _disproved(check)]
+
+    def interference(self, paths: Sequence[str]) -> str:
+        """What was interfered with, and how the first of the checks was found to be."""
+        first = [f"{one_line(check.command)!r}: {shortened(check.tampered, 300)}" for check in self.tampered[:1]]
+        return f"interfered with: {'; '.join([*([_listed(paths)] if paths else []), *first])}"
+
+    def proves_nothing(self) -> str:
+        first, more = self.disproved[0], len(self.disproved) - 1
+        command = repr(one_line(first.command))
+        others = f"; and {more} more check{'s' if more > 1 else ''} like it" if more else ""
+        if first.kind == "fail_to_pass":
+            return f"checks.fail_to_pass: {command} passes on base already, so that it proves nothing{others}"
+        return f"checks.pass_to_pass: {command} fails on base already ({_ending(first)}){others}"
 
     def refused_by_gate(self) -> str:
         first, more = self.violations[0], len(self.violations) - 1
@@ -99,12 +129,12 @@ class _Evidence:
         return f"{self.end} reached; {left}{checks}{self._denied_too()}"
 
     def failed_checks(self, asked: int) -> Verdict:
-        failed = [check for check in self.ran if not check_passed(check)]
-        if not failed:
+        if not self.failed:
             return _verdict("checks_error", f"{asked - len(self.ran)} of {asked} checks gave no verdict")
-        first = failed[0]
-        how = "timed out" if first.timed_out else "was killed" if first.exit_code is None else f"exit {first.exit_code}"
-        return _verdict("unsolved", f"{len(failed)} of {asked} checks failed; first {one_line(first.command)!r}: {how}")
+        first = self.failed[0]
+        where = " with the work's own tests" if first.on == "as_left" else ""
+        named = f"first {one_line(first.command)!r}{where}: {_ending(first)}"
+        return _verdict("unsolved", f"{len(self.ran) - self.passed} of {asked} checks failed; {named}")
 
     def without_checks(self) -> tuple[Outcome, str]:
         """Lines 9 to 13 of the table."""
@@ -130,6 +160,17 @@ class _Evidence:
         if first.approval:
             return f"{call}: {shortened(first.reason, 300)}"
         return f"{call}{_by(first.rule, first.where)}"
+
+
+def _disproved(check: CheckRan) -> bool:
+    """Whether it says on base what it must not: then its word on the work means nothing."""
+    return (check.kind == "fail_to_pass" and check_passed(check)) or (
+        check.kind == "pass_to_pass" and not check_passed(check)
+    )
+
+
+def _ending(check: CheckRan) -> str:
+    return "timed out" if check.timed_out else "was killed" if check.exit_code is None else f"exit {check.exit_code}"
 
 
 def _verdict(outcome: Outcome, reason: str) -> Verdict:

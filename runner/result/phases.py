@@ -16,6 +16,7 @@ from runner.transcript import (
     ModelReplied,
     SandboxOpened,
     SetupRan,
+    SnapshotUsed,
     ToolRan,
     of_kind,
 )
@@ -51,18 +52,20 @@ def spans(events: Sequence[AnyEvent]) -> Iterator[Span]:
 _PHASES: dict[str, Phase] = {
     "sandbox_opened": "sandbox",
     "setup_ran": "setup",
+    "snapshot_used": "setup",
     "contained": "setup",
     "branch_taken": "branch",
     "gate_ran": "branch",
     "branch_delivered": "branch",
     "check_ran": "checks",
     "job_started": "end",
+    "resumed": "end",
     "job_ended": "end",
 }
 
 
 def _phase(event: AnyEvent, purpose: str, before: Phase) -> Phase:
-    if purpose == "checks" and isinstance(event, SandboxOpened | SetupRan | EgressTried | Contained):
+    if purpose == "checks" and isinstance(event, SandboxOpened | SetupRan | SnapshotUsed | EgressTried | Contained):
         return "checks"
     if isinstance(event, EgressTried):
         return event.phase

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, PlainSerializer
 
-from runner.errors import Outcome
+from runner.errors import Cause, Outcome
 from runner.messages import Usage
 from runner.task import Limits
 from runner.transcript import Violation
@@ -18,6 +18,17 @@ Usd = Annotated[Decimal, PlainSerializer(lambda value: format(value, "f"), retur
 
 class Fact(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+
+class Resolved(BaseModel):
+    """What a job that is one of many says of itself, besides."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore", use_attribute_docstrings=True)
+
+    title: str = ""
+    """One line for people: the issue's title."""
+    source: str = ""
+    """Where it comes from: `issues.json:12`."""
 
 
 class JobFacts(BaseModel):
@@ -34,6 +45,7 @@ class JobFacts(BaseModel):
     limits: Limits | None = None
     hashes: dict[str, str] = {}
     """SHA-256 of the task file and the policy file."""
+    resolved: Resolved = Resolved()
 
 
 class DiffStat(Fact):
@@ -51,11 +63,40 @@ class CheckResult(Fact):
     timed_out: bool
     seconds: float
     log: str | None
+    kind: Literal["run", "fail_to_pass", "pass_to_pass"] = "run"
+    on: Literal["base", "work", "as_left"] = "work"
+    """base: before the agent's work. work: what came out, with all that steers checks as base has it. as_left: what
+    came out, as it is. A command has passed when its runs on both of these have."""
+    tampered: str = ""
+    """What was found to have interfered with it."""
+
+
+class Claim(Fact):
+    """Something that the agent's last message says, beside what was observed."""
+
+    text: str
+    """The sentence."""
+    about: Literal["tests", "testing", "fix", "commit", "file", "no_change"]
+    """tests: that they pass. testing: that they were run. fix: that it works now. commit: that it was made. file: that
+    it was changed. no_change: that there is none."""
+    observed: str
+    holds: bool | None
+    """None: what was observed does not tell."""
+
+
+class SnapshotState(Fact):
+    """Where repository and setup of the agent's sandbox came from."""
+
+    key: str
+    """SHA-256 over all that it depends on."""
+    made: bool
+    """It was made by this job, for later ones."""
+    seconds: float
 
 
 class ModelCost(Fact):
     model: str
-    """Exact id of the model that answered."""
+    """Exact id of the model that answered; `earlier attempts` for what those used besides the replies."""
     replies: int
     usage: Usage
     """All tokens, `wasted` included."""
@@ -179,10 +220,18 @@ class JobResult(Fact):
     version: Literal[1] = 1
     job: str
     task: str
+    title: str = ""
+    """One line for people, of a job that is one of many: the issue's title."""
+    source: str = ""
+    """Where it comes from: `issues.json:12`."""
     outcome: Outcome
     reason: str
     """One line: which check, which limit, which rule, which error."""
+    cause: Cause | None = None
+    """What failed, when something of ours or the outside's did."""
     exit_code: int
+    attempt: int = 1
+    """Of this job; a later one goes on where the one before it ended."""
     started_at: str
     ended_at: str
     repo: str
@@ -194,11 +243,14 @@ class JobResult(Fact):
     """The artifact that holds the branch when there was no repository to write to."""
     commit: str | None
     """None when nothing differs from base."""
+    tree: str = ""
+    """Id of the commit's tree: equal exactly when all files are."""
     commits: tuple[str, ...] = ()
     diff: DiffStat = DiffStat()
     notes: tuple[str, ...] = ()
     """What did not come out as the agent left it, and why."""
     checks: tuple[CheckResult, ...] = ()
+    """Those on base, then the last round on what came out."""
     repair_rounds: int = 0
     """Rounds that were used."""
     model: str
@@ -209,7 +261,14 @@ class JobResult(Fact):
     cost_usd: Usd | None
     """None when the price of a reply is unknown."""
     cost_complete: bool = True
-    """False when something was used whose price is unknown: then the true cost is higher than what is said here."""
+    """False when something was used whose price is unknown, or while something is doubtful: then the true cost may be
+    higher than what is said here."""
+    cost_doubtful_usd: Usd = Decimal(0)
+    """At most so much more was billed for requests whose answers did not come whole, or were not seen."""
+    played_replies: int = 0
+    """Replies, of `turns`, that an earlier attempt paid for; they are in `usage` and `cost_usd` once."""
+    diverged: tuple[int, ...] = ()
+    """Turns in which the job, played again, did not ask what it had asked."""
     limits: Limits | None = None
     turns: int = 0
     """Model replies."""
@@ -227,7 +286,11 @@ class JobResult(Fact):
     gate: GateState | None = None
     """None: no diff came to be judged."""
     sandbox: SandboxState | None
+    snapshot: SnapshotState | None = None
+    """None: repository and setup were brought in anew."""
     final_message: str = ""
+    claims: tuple[Claim, ...] = ()
+    """What can be compared of the final message, sentence by sentence."""
     seconds: float
     timings: dict[str, float] = {}
     """Seconds per phase (see `spans`), which add up to `seconds`; and of these `model`, `tools`, and where
@@ -236,3 +299,33 @@ class JobResult(Fact):
     """SHA-256 of the task file and the policy file; `transcript` is the hash of the transcript's last line."""
     artifacts: tuple[Artifact, ...] = ()
     """Every file of the job folder but result.json itself."""
+
+    @property
+    def judged(self) -> tuple[bool, ...]:
+        """Of each command that was to pass on what came out, whether all of its runs there did."""
+        failed = {(check.kind, check.command) for check in self.checks if check.on != "base" and not check.passed}
+        return tuple((check.kind, check.command) not in failed for check in self.checks if check.on == "work")
+
+
+class Incomplete(Fact):
+    """What is known of a job whose transcript has no end, or is damaged: in place of a result."""
+
+    job: str
+    """Id, or the name of its folder."""
+    task: str = ""
+    title: str = ""
+    source: str = ""
+    problem: Literal["unfinished", "damaged"]
+    """unfinished: it is still running, or was ended by force."""
+    reason: str
+    """One line: how far it came, or what is wrong in which line."""
+    started_at: str = ""
+    last_at: str = ""
+    """Time of the last event."""
+    turns: int = 0
+    usage: Usage = Usage()
+    cost_usd: Usd | None = None
+    """So far; None: unknown."""
+    cost_doubtful_usd: Usd = Decimal(0)
+    cost_complete: Literal[False] = False
+    """A request may have been under way."""

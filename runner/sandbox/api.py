@@ -9,7 +9,7 @@ import contextlib
 import json
 import socket
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from struct import Struct
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -84,12 +84,21 @@ class Api:
     def get(self, path: str, /, **params: Any) -> Any:
         return self._request("GET", path, params=params).json()
 
-    def post(self, path: str, /, *, body: Mapping[str, Any] | None = None, **params: Any) -> Any:
-        answer = self._request("POST", path, params=params, json=body)
-        return answer.json() if answer.content else None
+    def post(
+        self, path: str, /, *, body: Mapping[str, Any] | None = None, seconds: float = ANSWER_SECONDS, **params: Any
+    ) -> Any:
+        answer = self._request("POST", path, params=params, json=body, timeout=seconds)
+        return answer.json() if answer.content.strip() else None
 
     def put(self, path: str, data: bytes, /, **params: Any) -> None:
         self._request("PUT", path, params=params, data=data)
+
+    def copy(
+        self, path: str, to: str, *, through: Callable[[Iterable[bytes]], Iterator[bytes]], seconds: float
+    ) -> None:
+        """Send what a GET of `path` gives, as it comes, through a function, in a PUT to `to`."""
+        with contextlib.closing(self._request("GET", path, stream=True, timeout=seconds)) as archive:
+            self._request("PUT", to, data=through(archive.iter_content(1 << 20)), timeout=seconds)
 
     def delete(self, path: str, /, **params: Any) -> None:
         self._request("DELETE", path, params=params)
@@ -110,7 +119,7 @@ class Api:
         answer = self._request("GET", "/events", params=parameters)
         return [json.loads(line).get("Action", "") for line in answer.iter_lines() if line]
 
-    def attach(self, container: str, *, on_stderr: Callable[[bytes], None], on_end: Callable[[], str]) -> Pipe:
+    def attach(self, container: str, *, on_stderr: Callable[[bytes], None], on_end: OnEnd) -> Pipe:
         """Hijack an attach request: standard input goes in, frames of output come out."""
         with self._translated():
             stream = self.client.attach_socket(container, params={"stdin": 1, "stdout": 1, "stderr": 1, "stream": 1})
@@ -126,7 +135,7 @@ class Api:
 
     def _request(self, method: str, path: str, **kwargs: Any) -> Any:
         with self._translated():
-            answer = self.client.request(method, self.address(path), timeout=ANSWER_SECONDS, **kwargs)
+            answer = self.client.request(method, self.address(path), **{"timeout": ANSWER_SECONDS, **kwargs})
             if answer.status_code < 400:
                 return answer
             message = _message(answer)
@@ -150,6 +159,10 @@ class Api:
             raise SandboxError(f"{self.product} at {self.url}: {error.explanation or error}") from error
 
 
+OnEnd = Callable[[], OSError | None]
+"""Says why a first process ended without our doing; None: nobody knows."""
+
+
 class Pipe:
     """The transport of the channel: the first process's standard streams, as an attach stream carries them.
 
@@ -160,8 +173,7 @@ class Pipe:
     HEADER = Struct(">BxxxL")
     STDOUT = 1
 
-    def __init__(self, stream: Any, *, on_stderr: Callable[[bytes], None], on_end: Callable[[], str]) -> None:
-        """`on_end` says why the process ended without our doing, "" when nobody knows."""
+    def __init__(self, stream: Any, *, on_stderr: Callable[[bytes], None], on_end: OnEnd) -> None:
         # docker-py gives the file object around the connection, over TLS the socket itself. Nothing has been read
         # ahead, because an unstarted container says nothing. The file object is kept: when it goes, the socket closes.
         self._stream = stream
@@ -194,7 +206,7 @@ class Pipe:
                 self._on_stderr(data)
             elif not self._fill():
                 if not self._closed and (reason := self._on_end()):
-                    raise ConnectionError(reason)
+                    raise reason
                 return b""
 
     def close(self) -> None:

@@ -50,7 +50,7 @@ class ExecResult:
     oom_killed: bool = False
     """The kernel killed something in the container for memory while this command ran."""
     over_quota: bool = False
-    """The workspace held more files than allowed, so the command was ended (engines that cannot set that limit)."""
+    """The workspace held more than allowed, so the command was ended (where no mount bounds it)."""
     cwd: str | None = None
     """Working directory at the end of a shell script; None when unknown."""
     log: str | None = None
@@ -207,6 +207,10 @@ class Sandbox(Protocol):
         """
         ...
 
+    def measure(self) -> Usage:
+        """What /workspace takes up now."""
+        ...
+
     def close(self) -> None: ...
 
     def __enter__(self) -> Self: ...
@@ -232,6 +236,8 @@ class Profile:
     file_size: int
     open_files: int
     read_only: bool
+    workspace: Literal["memory", "layer"] = "memory"
+    """Where /workspace lies: a sized tmpfs, or the container's own layer, whose bounds are watched."""
     uid: int
     gid: int
     may_be_missing: frozenset[str] = frozenset()
@@ -255,6 +261,25 @@ class Tunnel(Protocol):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Usage:
+    """What a workspace takes up."""
+
+    bytes: int
+    """Of allocated blocks."""
+    files: int
+    """And folders."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Filled:
+    """An image made from another one, in which /workspace is filled already (snapshot.py)."""
+
+    reference: str
+    usage: Usage
+    """Of /workspace in it."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class SandboxConfig:
     """All an engine needs to open a sandbox."""
 
@@ -262,6 +287,8 @@ class SandboxConfig:
     """An image reference that is on the engine (see image.py)."""
     image_digest: str
     profile: Profile
+    filled: Filled | None = None
+    """What to start from in the place of `image`; for a profile whose workspace is in the layer."""
     toolbox_volume: str
     labels: Mapping[str, str]
     variables: Mapping[str, str] = field(default_factory=dict)

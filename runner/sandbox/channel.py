@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Protocol
 
-from runner.errors import SandboxError, SandboxLost
+from runner.errors import OutOfMemory, SandboxError, SandboxLost
 from runner.sandbox.base import Tunnel
 from runner.toolbox import frames
 
@@ -63,6 +63,7 @@ class Channel:
         """Those that we have not ended."""
         self._newest_tunnel = 0
         self._lost: str | None = None
+        self._out_of_memory = False
         self._reader = threading.Thread(target=self._read, name="pipe", daemon=True)
         self._reader.start()
 
@@ -89,7 +90,7 @@ class Channel:
                 answer = self._converse(stream, None, on_data, deadline)
             else:
                 with self._send_limit(stream, seconds):
-                    answer = self._converse(stream, _pieces(stdin), on_data, deadline)
+                    answer = self._converse(stream, _Stdin(stdin), on_data, deadline)
         except BaseException:
             self._abandon(stream)
             raise
@@ -120,7 +121,7 @@ class Channel:
     def _converse(
         self,
         stream: _Stream,
-        stdin: Iterator[bytes] | None,
+        stdin: _Stdin | None,
         on_data: Callable[[bytes], object] | None,
         deadline: float | None,
     ) -> dict[str, Any]:
@@ -131,20 +132,20 @@ class Channel:
                     self._check()
             if answer is None and deadline is not None and time.monotonic() > deadline:
                 self._end(f"the toolbox did not answer {stream.op!r} in time")
-                raise SandboxLost(self._lost)
+                raise self._loss()
             if data:
                 self._deliver(stream, data, on_data)
             if answer is not None:
                 return answer
             if stdin is not None and credit > 0:
-                stdin = self._feed(stream, stdin, credit)
+                stdin = stdin if self._feed(stream, stdin, credit) else None
             else:
                 stream.wait(deadline)
 
     def _deliver(self, stream: _Stream, data: bytes, on_data: Callable[[bytes], object] | None) -> None:
         if on_data is None:
             self._end(f"the toolbox broke the protocol: data in answer to {stream.op!r}")
-            raise SandboxLost(self._lost)
+            raise self._loss()
         on_data(data)
         if credit := self._granted(stream, len(data)):
             self._send(frames.encode_credit(stream.id, credit))
@@ -159,16 +160,13 @@ class Channel:
             stream.allowance += granted
             return granted
 
-    def _feed(self, stream: _Stream, stdin: Iterator[bytes], credit: int) -> Iterator[bytes] | None:
-        """Send the next piece; None when it was the last."""
-        piece = next(stdin, b"")
-        sent, rest = piece[:credit], piece[credit:]
+    def _feed(self, stream: _Stream, stdin: _Stdin, credit: int) -> bool:
+        """Send the next piece; False when it was the last."""
+        piece = stdin.take(min(credit, frames.MAX_DATA))
         with self._lock:
-            stream.credit -= len(sent)
-        self._send(frames.encode(stream.id, frames.DATA, sent))
-        if not piece:
-            return None
-        return _before(rest, stdin) if rest else stdin
+            stream.credit -= len(piece)
+        self._send(frames.encode(stream.id, frames.DATA, piece))
+        return bool(piece)
 
     def _abandon(self, stream: _Stream) -> None:
         """Nobody waits for this answer any more: what still comes of it is thrown away."""
@@ -180,9 +178,12 @@ class Channel:
         with contextlib.suppress(SandboxLost):
             self._send(frames.encode(stream.id, frames.CANCEL))
 
+    def _loss(self) -> SandboxLost:
+        return (OutOfMemory if self._out_of_memory else SandboxLost)(self._lost)
+
     def _check(self) -> None:
         if self._lost is not None:
-            raise SandboxLost(self._lost)
+            raise self._loss()
 
     # --- sending
 
@@ -218,7 +219,7 @@ class Channel:
             if threading.current_thread() is not self._reader:
                 self._reader.join(REASON_SECONDS)
             self._end(f"the pipe to the container broke: {error}")
-            raise SandboxLost(self._lost) from error
+            raise self._loss() from error
         except BaseException:
             self._end("interrupted while sending to the container")
             raise
@@ -236,7 +237,8 @@ class Channel:
         except frames.ProtocolError as error:
             reason = f"the toolbox broke the protocol: {error}"
         except OSError as error:
-            reason = f"the pipe to the container broke: {error}"
+            self._out_of_memory = error.errno == errno.ENOMEM
+            reason = f"the pipe to the container broke: {error.strerror or error}"
         finally:
             self._end(reason)
 
@@ -452,16 +454,24 @@ class _Tunnel:
         return self._credit > 0
 
 
-def _pieces(stdin: Iterable[bytes]) -> Iterator[bytes]:
-    """The same bytes in pieces that fit into a frame, none of them empty."""
-    for chunk in stdin:
-        for start in range(0, len(chunk), frames.MAX_DATA):
-            yield chunk[start : start + frames.MAX_DATA]
+class _Stdin:
+    """What is to be streamed, in pieces as large as there is room for."""
 
+    def __init__(self, chunks: Iterable[bytes]) -> None:
+        self._chunks = iter(chunks)
+        self._chunk = b""
+        self._at = 0
 
-def _before(piece: bytes, rest: Iterator[bytes]) -> Iterator[bytes]:
-    yield piece
-    yield from rest
+    def take(self, most: int) -> bytes:
+        """The next bytes, `most` at most; none at the end alone."""
+        while self._at >= len(self._chunk):
+            chunk = next(self._chunks, None)
+            if chunk is None:
+                return b""
+            self._chunk, self._at = chunk, 0
+        piece = self._chunk[self._at : self._at + most]
+        self._at += len(piece)
+        return piece
 
 
 def _checked(end: dict[str, Any]) -> dict[str, Any]:

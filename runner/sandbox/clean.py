@@ -31,7 +31,7 @@ OLD_SECONDS = 600
 class Leftover:
     """One thing that was found. `error` says why it could not be removed, "" when it was (or was only looked for)."""
 
-    kind: Literal["container", "volume", "service"]
+    kind: Literal["container", "volume", "service", "snapshot", "history"]
     name: str
     why: str
     error: str = ""

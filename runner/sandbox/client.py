@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, PlainValidator, ValidationErr
 from runner.errors import ControlNotEnforced, SandboxLost
 from runner.masking import Masker, StreamMasker
 from runner.policy.contain import Grant
-from runner.sandbox.base import REPO, BackgroundTask, ExecResult, FileInfo, Program, SandboxReport
+from runner.sandbox.base import REPO, BackgroundTask, ExecResult, FileInfo, Program, SandboxReport, Usage
 from runner.sandbox.channel import Channel
 from runner.sandbox.output import LOG_BYTES, Kept, Log, Output
 from runner.sandbox.profile import landlock, refusal
@@ -25,6 +25,8 @@ TASK_OUTPUT_BYTES = 64_000
 MAX_PATH = 64 * 1024
 KEEP_SECONDS = 600.0
 """For the toolbox to copy what is kept, which may be as much as the workspace holds."""
+MEASURE_SECONDS = 600.0
+"""For the toolbox to look at every file of the workspace."""
 TASK_LOOK_BYTES = 1 << 20
 """What the toolbox keeps of it between two looks."""
 MAX_SECONDS = 604_800.0
@@ -147,6 +149,10 @@ class Client:
 
     def end_processes(self) -> None:
         self._ask(_Nothing, "end_processes", {})
+
+    def measure(self) -> Usage:
+        found = self._ask(_Measured, "measure", {}, seconds=MEASURE_SECONDS)
+        return Usage(bytes=found.bytes, files=found.files)
 
     def confine(self, grants: Sequence[Grant]) -> None:
         """Raises also when under these grants not even the toolbox's git can run."""
@@ -345,6 +351,11 @@ class _Matched(_Answer):
 class _Confined(_Answer):
     landlock_abi: _Size
     enforced: bool
+
+
+class _Measured(_Answer):
+    bytes: _Size
+    files: _Size
 
 
 class _Nothing(_Answer):

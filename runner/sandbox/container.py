@@ -6,21 +6,22 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import threading
 import time
 import uuid
 from collections.abc import Callable
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Literal, Self
 
-from runner.errors import ImageNotFound, SandboxError
+from runner.errors import ControlNotEnforced, ImageNotFound, SandboxError
 from runner.masking import Masker
 from runner.sandbox import clean, profile
 from runner.sandbox.api import Api, NotThere, Pipe
-from runner.sandbox.base import SandboxConfig, SandboxReport
+from runner.sandbox.base import WORKSPACE, SandboxConfig, SandboxReport, Usage
 from runner.sandbox.channel import Channel
 from runner.sandbox.client import Client
-from runner.sandbox.hello import PROXY_PORT, Hello, Settings, say_hello
+from runner.sandbox.hello import PROXY_PORT, Hello, Settings, Watched, say_hello
 from runner.sandbox.profile import ImageConfig
 
 GONE_SECONDS = 3.0
@@ -57,7 +58,7 @@ class ContainerEngine:
         self._create = create
         self._on_close = on_close
         self._farewells: list[threading.Thread] = []
-        self._left_behind: list[str] = []
+        self._left_behind: dict[str, SandboxError] = {}
         self._swept = False
 
     def open_sandbox(self, config: SandboxConfig) -> Client:
@@ -66,6 +67,7 @@ class ContainerEngine:
         name = f"claw-{uuid.uuid4().hex[:16]}"
         clock = _Clock()
         image = self._image(config.image)
+        _refuse_volume(config, image)
         with contextlib.ExitStack() as undo:
             undo.callback(lambda: self._abandon(name, answered="create" in clock.timings))
             self._create(config, image, name)
@@ -121,10 +123,10 @@ class ContainerEngine:
             timings=timings,
         )
 
-    def _why_ended(self, name: str) -> str:
-        """What the engine knows of a container's end that we did not bring about; "" when it knows nothing."""
+    def _why_ended(self, name: str) -> OSError | None:
+        """What the engine knows of a container's end that we did not bring about; None when it knows nothing."""
         if self.name == "podman":
-            return ""  # its events do not tell, and it has removed what else would
+            return None  # its events do not tell, and it has removed what else would
         deadline = time.monotonic() + REASON_SECONDS
         events: list[str] = []
         with contextlib.suppress(SandboxError):
@@ -132,16 +134,19 @@ class ContainerEngine:
             while "die" not in events and time.monotonic() < deadline:
                 events = self.api.events(name)
                 time.sleep(0.02)
-        return "the container ran out of memory (container.memory in the policy)" if "oom" in events else ""
+        if "oom" not in events:
+            return None
+        return OSError(errno.ENOMEM, "the container ran out of memory (container.memory in the policy)")
 
     def close(self) -> None:
         """Wait until every container is gone, then disconnect. Raises SandboxError when one could not be removed."""
         for thread in self._farewells:
             thread.join()
+        left = [f"{name} ({error})" for name in self._left_behind if (error := self._not_removed(name))]
         self.api.close()
         self._on_close()
-        if self._left_behind:
-            raise SandboxError(f"could not remove {'; '.join(self._left_behind)}; try: claw-runner clean")
+        if left:
+            raise SandboxError(f"could not remove {'; '.join(left)}; try: claw-runner clean")
 
     def __enter__(self) -> Self:
         return self
@@ -189,12 +194,20 @@ class ContainerEngine:
         time.sleep(LATE_SECONDS)
         self._remove(name)
 
+    def _not_removed(self, name: str) -> SandboxError | None:
+        """Try once more: an engine that was killed in between may be back."""
+        try:
+            self._remove(name)
+        except SandboxError as error:
+            return error
+        return None
+
     def _in_background(self, remove: Callable[[str], None], name: str) -> threading.Thread:
         def run() -> None:
             try:
                 remove(name)
             except SandboxError as error:
-                self._left_behind.append(f"{name} ({error})")
+                self._left_behind[name] = error
 
         thread = threading.Thread(target=run, name=f"remove-{name}")
         self._farewells.append(thread)
@@ -202,11 +215,32 @@ class ContainerEngine:
         return thread
 
 
+def _refuse_volume(config: SandboxConfig, image: ImageConfig) -> None:
+    """What an image declares as a volume does not lie in the layer, and so would not be in a snapshot."""
+    inside = [path for path in image.volumes if WORKSPACE in (PurePosixPath(path), *PurePosixPath(path).parents)]
+    if inside and config.profile.workspace == "layer":
+        raise ControlNotEnforced(f"container.workspace: layer: {config.image} declares a volume at {inside[0]}")
+
+
+def _watched(config: SandboxConfig) -> Watched | None:
+    """The bounds of a workspace that no mount bounds: what it holds may grow by so much."""
+    if config.profile.workspace == "memory":
+        return None
+    used = config.filled.usage if config.filled else Usage(bytes=0, files=0)
+    return Watched(
+        used_bytes=used.bytes,
+        used_files=used.files,
+        most_bytes=used.bytes + config.profile.disk,
+        most_files=used.files + config.profile.inodes,
+    )
+
+
 def _settings(config: SandboxConfig, image: ImageConfig) -> Settings:
     """The image's variables that were kept from the toolbox are for the commands."""
     return Settings(
         uid=config.profile.uid,
         gid=config.profile.gid,
+        watch=_watched(config),
         variables=image.loader_variables | dict(config.variables),
         hidden_variables=(*profile.VARIABLES, "container"),  # podman sets "container"
         proxy_port=PROXY_PORT if config.on_tunnel else None,

@@ -26,6 +26,16 @@ Numbers = Annotated[tuple[Number, ...], Field(strict=False)]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Watched:
+    """What a workspace holds, and what it may come to hold: bytes of allocated blocks, files and folders."""
+
+    used_bytes: int
+    used_files: int
+    most_bytes: int
+    most_files: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Settings:
     """What the toolbox is told."""
 
@@ -37,6 +47,8 @@ class Settings:
     """Both are made, as the job's user, when missing."""
     inode_limit: int | None = None
     """Commands are ended when the workspace's mount holds more and still gains some; for engines that cannot set it."""
+    watch: Watched | None = None
+    """Commands are ended when the workspace comes to hold more, and still gains some; for one that no mount bounds."""
     variables: Mapping[str, str] = field(default_factory=dict)
     """Variables of every command, on top of the image's."""
     hidden_variables: tuple[str, ...] = ("PYTHONHOME",)
@@ -144,6 +156,9 @@ class Hello(Found):
     """Names in /dev."""
     landlock_abi: Number
     """0: the kernel has no Landlock."""
+    hold: Text
+    """"held" when nothing but the workspace and the other mounts can be written, by the first process or any other;
+    else why that could not be had; empty when it was not asked for."""
 
     def mount(self, path: str) -> Mount | None:
         """What is mounted last at exactly this path."""

@@ -93,7 +93,7 @@ def start_service() -> ContainerEngine:
         raise EngineUnavailable("podman is not installed; install it, or docker; see: claw-runner doctor")
     own = service.Service()
     try:
-        own.start([podman, *_options(), "system", "service", "--time", "0", f"unix://{own.socket}"])
+        own.start([podman, *options(), "system", "service", "--time", "0", f"unix://{own.socket}"])
         api = reach(f"unix://{own.socket}", name=f"unix://{own.socket}")
     except BaseException:
         own.end()
@@ -101,7 +101,7 @@ def start_service() -> ContainerEngine:
     return ContainerEngine(api, create=_Creation(api), on_close=own.end, started_by_us=True)
 
 
-def _options() -> list[str]:
+def options() -> list[str]:
     """Options without which podman's defaults would not start a container here.
 
     Options, not a containers.conf in the service's folder: the process that removes a container when we are gone, and

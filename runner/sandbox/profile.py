@@ -73,7 +73,7 @@ HOSTS = b"127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n127.0
 
 
 def from_policy(container: Container) -> Profile:
-    """The profile that a policy's `container` section asks for."""
+    """The profile that a policy's `container` section asks for; `workspace: auto` is as good as `memory` here."""
     return Profile(
         memory=container.memory,
         cpus=container.cpus,
@@ -84,6 +84,7 @@ def from_policy(container: Container) -> Profile:
         file_size=container.file_size,
         open_files=container.open_files,
         read_only=container.read_only,
+        workspace="layer" if container.workspace == "layer" else "memory",
         uid=UID,
         gid=GID,
         may_be_missing=frozenset(container.best_effort),
@@ -116,8 +117,9 @@ class Tmpfs:
 
 def mounts(profile: Profile) -> tuple[Tmpfs, ...]:
     """Every writable mount but /dev/shm, whose size is a field of its own on both engines."""
+    workspace = Tmpfs(path=str(WORKSPACE), bytes=profile.disk, inodes=profile.inodes, mode="1777")
     return (
-        Tmpfs(path=str(WORKSPACE), bytes=profile.disk, inodes=profile.inodes, mode="1777"),
+        *((workspace,) if profile.workspace == "memory" else ()),
         Tmpfs(path="/tmp", bytes=profile.tmp, inodes=SMALL_INODES, mode="1777"),
         Tmpfs(path="/run", bytes=RUN_BYTES, inodes=SMALL_INODES, mode="755", executable=False),
     )
@@ -140,6 +142,20 @@ class ImageConfig:
         return {name: value for name, value in self.variables.items() if name.startswith(LOADER_VARIABLES)}
 
 
+def holds_root(profile: Profile) -> bool:
+    """Whether the toolbox, and not a mount, keeps the root as the image made it."""
+    return profile.read_only and profile.workspace == "layer"
+
+
+def _command(config: SandboxConfig) -> list[str]:
+    """Arguments of the toolbox; see toolbox/hold.py."""
+    return ["hold", "snapshot" if config.filled else "new", str(WORKSPACE)] if holds_root(config.profile) else []
+
+
+def _started_from(config: SandboxConfig) -> str:
+    return config.filled.reference if config.filled else config.image
+
+
 def docker_request(config: SandboxConfig, *, image: ImageConfig, files: str) -> dict[str, Any]:
     """The body of docker's POST /containers/create.
 
@@ -154,9 +170,9 @@ def docker_request(config: SandboxConfig, *, image: ImageConfig, files: str) -> 
         if path not in {mount.path for mount in mounts(profile)}
     )
     return {
-        "Image": config.image,
+        "Image": _started_from(config),
         "Entrypoint": list(ENTRYPOINT),
-        "Cmd": [],
+        "Cmd": _command(config),
         # A name alone removes the image's variable.
         "Env": [*image.loader_variables, *(f"{name}={value}" for name, value in VARIABLES.items())],
         "User": "0:0",
@@ -179,7 +195,7 @@ def docker_request(config: SandboxConfig, *, image: ImageConfig, files: str) -> 
             "CapDrop": ["ALL"],
             "CapAdd": list(CAPABILITIES),
             "SecurityOpt": ["no-new-privileges:true", f"seccomp={seccomp().decode()}"],
-            "ReadonlyRootfs": profile.read_only,
+            "ReadonlyRootfs": profile.read_only and not holds_root(profile),
             "Tmpfs": {
                 mount.path: ",".join([*mount.flags, mount.limits, f"mode={mount.mode}"])
                 for mount in mounts(profile) + extra
@@ -222,9 +238,9 @@ def podman_request(
     limit = memory_limit(profile)
     return {
         "name": name,
-        "image": config.image,
+        "image": _started_from(config),
         "entrypoint": list(ENTRYPOINT),
-        "command": [],
+        "command": _command(config),
         "env": VARIABLES,
         "unsetenv": list(image.loader_variables),
         "env_host": False,
@@ -245,7 +261,7 @@ def podman_request(
         "cap_add": [f"CAP_{name}" for name in CAPABILITIES],
         "no_new_privileges": True,
         "seccomp_profile_path": f"{files}/seccomp.json",
-        "read_only_filesystem": profile.read_only,
+        "read_only_filesystem": profile.read_only and not holds_root(profile),
         "read_write_tmpfs": False,
         "image_volume_mode": "ignore",
         "mounts": [
@@ -357,9 +373,13 @@ def _compared(profile: Profile, found: Hello) -> Iterator[Control]:
     )
     yield _at_most("cpus", profile.cpus, cgroup.cpus, slack=0.001)
     yield _at_most("pids", profile.pids, cgroup.pids)
-    disk_bytes, inodes = _size(found, str(WORKSPACE))
-    yield _at_most("disk", profile.disk, disk_bytes, slack=PAGE)
-    yield _at_most("inodes", profile.inodes, inodes)
+    if profile.workspace == "layer":
+        yield _watched("disk", profile.disk)
+        yield _watched("inodes", profile.inodes)
+    else:
+        disk_bytes, inodes = _size(found, str(WORKSPACE))
+        yield _at_most("disk", profile.disk, disk_bytes, slack=PAGE)
+        yield _at_most("inodes", profile.inodes, inodes)
     yield _at_most("tmp", profile.tmp, _size(found, "/tmp")[0], slack=PAGE)
     yield _at_most("shared_memory", SHM_BYTES, _size(found, "/dev/shm")[0], slack=PAGE)
     yield _at_most("file_size", profile.file_size, command.limits.file_size[1])
@@ -398,6 +418,11 @@ def _at_most(name: str, limit: float, found: float | None, *, slack: float = 0) 
     )
 
 
+def _watched(name: str, limit: int) -> Control:
+    """What no mount bounds: the toolbox ends the commands that make the workspace grow by more than this."""
+    return Control(name=name, requested=str(limit), effective=f"watched: grows by {limit} at most", status="soft")
+
+
 def _size(found: Hello, path: str) -> tuple[int | None, int | None]:
     """Bytes and inodes of a mount; None for what has no limit (tmpfs shows 0), or is not there."""
     mount = found.mount(path)
@@ -433,6 +458,8 @@ def _user_namespace(uid_map: tuple[tuple[int, ...], ...]) -> Control:
 
 
 def _read_only(profile: Profile, found: Hello) -> Control:
+    if holds_root(profile):
+        return _held_root(found)
     root = found.mount("/")
     writable = root is None or "ro" not in root.options
     return Control(
@@ -440,6 +467,20 @@ def _read_only(profile: Profile, found: Hello) -> Control:
         requested="read-only root" if profile.read_only else "writable root (policy)",
         effective="writable root" if writable else "read-only root",
         status="missing" if writable else "hard",
+    )
+
+
+HELD = "writable layer; nothing writes outside /workspace and the mounts (Landlock)"
+
+
+def _held_root(found: Hello) -> Control:
+    gap = found.landlock_abi < TRUNCATE_ABI  # what a command of the image's own uid 1000 could cut off
+    held = found.hold == "held"
+    return Control(
+        name="read_only",
+        requested="read-only root",
+        effective=HELD if held else f"writable root ({found.hold or 'not held'})",
+        status="missing" if not held else "soft" if gap else "hard",
     )
 
 

@@ -62,6 +62,28 @@ def names_of(repo: bytes, path: bytes) -> list[bytes]:
     return names
 
 
+def is_done(path: bytes, place: Place) -> bool:
+    """Whether what there is of these places is the keeper's already, as far as its folders are.
+
+    To be asked with the rights of the job's user, who cannot see into what it may not read, nor change it.
+    """
+    try:
+        found = os.lstat(path)
+    except (FileNotFoundError, NotADirectoryError, PermissionError):
+        return True
+    if found.st_uid != KEEPER:
+        return not place.kept and not any(there(os.path.join(path, name)) for name in place.below)
+    return place.kept or all(is_done(os.path.join(path, name), below) for name, below in place.below.items())
+
+
+def there(path: bytes) -> bool:
+    try:
+        os.lstat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    return True
+
+
 class Handover:
     """Gives what `plan` named to the keeper. The first error ends it, and leaves the repository as it is then."""
 

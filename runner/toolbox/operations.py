@@ -12,7 +12,7 @@ import time
 from contextlib import suppress
 from errno import EBUSY, EILSEQ, EINVAL
 
-from . import cgroup, command, facts, files, frames, keep, landlock, privileges, supervisor
+from . import cgroup, command, facts, files, frames, hold, keep, landlock, privileges, supervisor, usage
 from .child import in_child
 from .relay import proxy_variables
 from .stream import Refused
@@ -55,6 +55,8 @@ class Settings:
         self.home = str(arguments["home"])
         inode_limit = arguments["inode_limit"]
         self.inode_limit = None if inode_limit is None else int(inode_limit)
+        watch = arguments["watch"]
+        self.watch = None if watch is None else {name: int(number) for name, number in watch.items()}
         self.variables = {str(name): str(value) for name, value in arguments["variables"].items()}
         self.hidden = frozenset(arguments["hidden_variables"])
         proxy_port = arguments["proxy_port"]
@@ -64,8 +66,10 @@ class Settings:
 class Toolbox:
     """Everything the toolbox knows: its settings, the commands that run, the background tasks."""
 
-    def __init__(self, loop: Loop, zygote: Zygote, relay: Relay) -> None:
+    def __init__(self, loop: Loop, zygote: Zygote, relay: Relay, *, held: str = "") -> None:
         self.loop = loop
+        self.held = held
+        """See hold.hold; "" when that was not asked for."""
         self.relay = relay
         self._zygote = zygote
         self.root = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
@@ -82,6 +86,7 @@ class Toolbox:
         self._idle: list[Callable[[], None]] = []
         self._next_look = 0.0
         self._inodes = 0
+        self._watch: usage.Watch | None = None
         self._spare: command.Prepared | None = None
 
     @property
@@ -101,8 +106,13 @@ class Toolbox:
         self._base = base_variables(settings)
         self.oom_counter = cgroup.oom_counter()
         privileges.act_as(settings.uid, settings.gid)
+        if self.held not in ("", hold.HELD):
+            return  # the host will not go on with this container
         for folder in (settings.repo, settings.home):
             os.makedirs(folder, exist_ok=True)
+        if (watch := settings.watch) is not None:
+            now, most = (watch["used_bytes"], watch["used_files"]), (watch["most_bytes"], watch["most_files"])
+            self._watch = usage.Watch(self.loop, encode(settings.workspace), now=now, most=most)
 
     def variables(self, own: dict[str, str]) -> dict[bytes, bytes]:
         """What a command finds in its environment; `own` are those of the call."""
@@ -122,6 +132,8 @@ class Toolbox:
         if spare is None or not spare.waits():
             spare = command.Prepared(self._zygote)
         self._count_inodes()
+        if self._watch is not None and not self.running:
+            self._watch.begin()
         self.running[owner] = command.Command(self.loop, spare, launch, ruleset=ruleset, done=owner.done, **how)
 
     def ended(self, owner: Execution | Task, result: command.Result) -> None:
@@ -165,7 +177,8 @@ class Toolbox:
         """What is to be done between events; True asks to be called again soon."""
         if self._settings is not None:
             self._prepare()
-        return self._watch_inodes()
+        inodes, disk = self._watch_inodes(), self._watch_disk()
+        return inodes or disk
 
     def _prepare(self) -> None:
         """Make the next command's processes while nobody waits for one."""
@@ -186,10 +199,21 @@ class Toolbox:
             before = self._inodes
             self._count_inodes()
             if self._inodes > max(before, self._settings.inode_limit):
-                for owner, running in list(self.running.items()):
-                    owner.over_quota = True
-                    running.end()
+                self._end_over_quota()
         return True
+
+    def _watch_disk(self) -> bool:
+        """The same for a workspace that no mount bounds."""
+        if self._watch is None or not self.running:
+            return False
+        if self._watch.look():
+            self._end_over_quota()
+        return True
+
+    def _end_over_quota(self) -> None:
+        for owner, running in list(self.running.items()):
+            owner.over_quota = True
+            running.end()
 
     def _count_inodes(self) -> None:
         if self.settings.inode_limit is not None:
@@ -295,11 +319,17 @@ class Task:
 def hello(toolbox: Toolbox, stream: Stream, arguments: Arguments) -> Arguments:
     settings = Settings(arguments)
     toolbox.configure(settings)
-    return {"protocol": PROTOCOL, **facts.gather(toolbox.root, settings.uid, settings.gid, settings.workspace)}
+    found = facts.gather(toolbox.root, settings.uid, settings.gid, settings.workspace)
+    return {"protocol": PROTOCOL, "hold": toolbox.held, **found}
 
 
 def ping(toolbox: Toolbox, stream: Stream, arguments: Arguments) -> Arguments:
     return {}
+
+
+def measure(toolbox: Toolbox, stream: Stream, arguments: Arguments) -> Arguments:
+    size, count = usage.measured(encode(toolbox.settings.workspace))
+    return {"bytes": size, "files": count}
 
 
 def execute(toolbox: Toolbox, stream: Stream, arguments: Arguments) -> None:
@@ -453,13 +483,17 @@ def confine(toolbox: Toolbox, stream: Stream, arguments: Arguments) -> Arguments
 
 
 def keep_paths(toolbox: Toolbox, stream: Stream, arguments: Arguments) -> Arguments:
-    if toolbox.kept:
-        raise Refused("bad_request", "keep was done already")
     if toolbox.running:
         raise OSError(EBUSY, "commands run")
     settings = toolbox.settings
     repo, home = encode(settings.repo), encode(settings.home)
     places = keep.plan(repo, *([encode(path) for path in arguments[key]] for key in ("unreadable", "unwritable")))
+    if os.lstat(repo).st_uid == keep.KEEPER:
+        # It was done before, in the container that this one's snapshot was made from, or in this one.
+        if not keep.is_done(repo, places):
+            raise Refused("bad_request", "other paths are kept already")
+        toolbox.kept = True
+        return {}
 
     def hand_over() -> bool:
         given = keep.Handover(settings.uid, settings.gid).run(repo, places)
@@ -476,6 +510,7 @@ def keep_paths(toolbox: Toolbox, stream: Stream, arguments: Arguments) -> Argume
 OPERATIONS: dict[str, Callable[[Toolbox, Stream, Arguments], Arguments | None]] = {
     "hello": hello,
     "ping": ping,
+    "measure": measure,
     "exec": execute,
     "start_task": start_task,
     "poll_task": poll_task,

@@ -8,7 +8,7 @@ import signal
 import sys
 import time
 
-from . import frames, privileges
+from . import frames, hold, privileges
 from .loop import Loop
 from .operations import OPERATIONS, Toolbox
 from .relay import Relay
@@ -28,7 +28,10 @@ BROKEN_PROTOCOL = 65
 
 
 def serve() -> NoReturn:
-    """Answer until standard input ends; then everything that was started ends too."""
+    """Answer until standard input ends; then everything that was started ends too.
+
+    Arguments `hold new WORKSPACE` or `hold snapshot WORKSPACE`: nothing else can be written (hold.py).
+    """
     os.closerange(3, 65536)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # the kernel reaps for us, adopted orphans included
@@ -36,10 +39,11 @@ def serve() -> NoReturn:
     signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGCHLD, signal.SIGTERM))
     privileges.prctl(privileges.PR_SET_CHILD_SUBREAPER, 1)
     privileges.settle()
+    held = hold.hold(os.fsencode(sys.argv[3]), new=sys.argv[2] == "new") if sys.argv[1:2] == ["hold"] else ""
     gc.freeze()  # what is there now stays; a collection in a fork must not copy its pages
     zygote = Zygote()
     loop = Loop()
-    toolbox = Toolbox(loop, zygote, Relay(loop, OUTPUT))
+    toolbox = Toolbox(loop, zygote, Relay(loop, OUTPUT), held=held)
     server = Server(toolbox)
     loop.tick = toolbox.tick
     loop.watch(INPUT, server.read)

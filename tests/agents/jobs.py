@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from decimal import Decimal
 from pathlib import Path
 from typing import Any, TypeVar
 
 from runner.agents import AGENTS, Agent, AgentEnd, Context
 from runner.agents.base import Clock
 from runner.approvals import Answer, Ask
-from runner.models import RetryBudget, open_model
+from runner.ledger import JobLedger, Ledger
+from runner.models import Metered, RetryBudget, open_model
 from runner.models.base import Model
 from runner.models.script import ScriptedCall, ScriptedUsage, Trouble, Turn
 from runner.models.scripted import ScriptedServer
@@ -70,21 +72,30 @@ def start_job(
     retries: int = 3,
     prompt: str = "Fix it.",
     model: str = MODEL,
+    ledger: Ledger | None = None,
     **context: Any,
 ) -> Job:
-    """Close it with `server.stop` and `model.close`. `context`: other fields of the agent's Context."""
+    """Close it with `server.stop` and `model.close`.
+
+    `ledger` is that above the job's own; `context`: other fields of the agent's Context.
+    """
     server = ScriptedServer(turns, model=model)
     server.start()
     variables = {"ANTHROPIC_BASE_URL": server.url, "ANTHROPIC_API_KEY": server.key}
     budget = RetryBudget(tries=retries, seconds=30, first_wait_seconds=0.01)
-    connected = open_model(f"anthropic:{model}", folder=Path(), variables=variables, budget=budget)
+    given_limits = limits or Limits()
+    cap = None if given_limits.cost_usd is None else Decimal(str(given_limits.cost_usd))
+    connected = Metered(
+        open_model(f"anthropic:{model}", folder=Path(), variables=variables, budget=budget),
+        JobLedger(cap, above=ledger),
+    )
     events: list[Event] = []
     given = Context(
         prompt=prompt,
         sandbox=sandbox,
         model=connected,
         policy=policy,
-        limits=limits or Limits(),
+        limits=given_limits,
         max_tokens=max_tokens,
         clock=context.pop("clock", None) or Clock(seconds),
         record=events.append,

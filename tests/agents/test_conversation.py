@@ -75,7 +75,7 @@ def test_a_made_up_tool_name_is_sent_back_in_letters_the_api_takes() -> None:
 def test_before_anything_was_counted_the_bytes_bound_the_input() -> None:
     talk = conversation()
     talk.say("h" * 5000)
-    assert 5000 + TOOL_PROMPT_TOKENS < talk.input_tokens() < 5500 + TOOL_PROMPT_TOKENS
+    assert 5000 + TOOL_PROMPT_TOKENS < asked(talk).input_tokens < 5500 + TOOL_PROMPT_TOKENS
 
 
 def test_a_count_tightens_the_bound_to_it_and_the_bytes_since() -> None:
@@ -85,7 +85,7 @@ def test_a_count_tightens_the_bound_to_it_and_the_bytes_since() -> None:
         reply(Text(text="a" * 300), input_tokens=20, cache_read_tokens=9_000, cache_write_tokens=980), asked(talk)
     )
     talk.say("b" * 200)
-    assert 10_000 + 500 < talk.input_tokens() < 10_000 + 1_000
+    assert 10_000 + 500 < asked(talk).input_tokens < 10_000 + 1_000
 
 
 @settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -102,5 +102,5 @@ def test_no_tokenizer_counts_more_than_the_bound(texts: list[str], tokens_per_by
         said = asked(talk)
         size = sum(len(block.text.encode()) for message in said.messages for block in message.content)
         counted = int(size * tokens_per_byte) + extra
-        assert counted <= talk.input_tokens()
+        assert counted <= asked(talk).input_tokens
         talk.hear(reply(Text(text=text), input_tokens=counted), said)

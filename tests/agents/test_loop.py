@@ -2,14 +2,18 @@ from __future__ import annotations
 
 import os
 import time
+from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
 
 import pytest
 
+from runner.agents.base import Clock
 from runner.config import load
-from runner.errors import SandboxLost
+from runner.errors import Cancelled, SandboxLost
+from runner.ledger import JobLedger
 from runner.messages import Usage
+from runner.models import Playing
 from runner.models.base import NoReply
 from runner.models.script import ScriptedCall
 from runner.policy import Policy
@@ -18,9 +22,11 @@ from runner.task import Limits
 from runner.transcript import (
     AgentEnded,
     AgentPrompted,
+    Event,
     ModelFailed,
     ModelReplied,
     ModelRetried,
+    Resumed,
     ToolDecided,
     ToolRan,
 )
@@ -355,6 +361,34 @@ def test_billed_tokens_of_failed_tries_are_counted(start: Start) -> None:
     assert end.cost_usd == job.recorded(ModelReplied)[0].cost_usd
 
 
+def test_what_failed_tries_may_have_cost_is_recorded_as_doubtful(start: Start) -> None:
+    usage = used(input_tokens=1000, output_tokens=100)
+    broken = says("Half", usage=usage, fault={"after": 4, "then": "cut"}, repeat=2)
+    job = start(broken, retries=1, max_tokens=1001)
+    with pytest.raises(NoReply):
+        job.run()
+    (retried,), (failed,) = job.recorded(ModelRetried), job.recorded(ModelFailed)
+    assert failed.worst_usage == retried.retried.worst_usage == Usage(input_tokens=1000, output_tokens=1001)
+    assert failed.cost_doubtful_usd == retried.cost_doubtful_usd == Decimal("0.015")
+
+
+def test_of_a_cancelled_request_all_that_it_may_cost_is_doubtful(start: Start) -> None:
+    job = start(fails(status=529), max_tokens=1000)
+
+    def record(event: Event) -> None:
+        job.events.append(event)
+        if isinstance(event, ModelRetried):
+            raise Cancelled
+
+    job.context = replace(job.context, record=record)
+    with pytest.raises(Cancelled):
+        job.run()
+    (failed,) = job.recorded(ModelFailed)
+    assert (failed.wasted, failed.worst_usage.output_tokens) == (Usage(), 1000)
+    assert failed.cost_doubtful_usd is not None
+    assert failed.cost_doubtful_usd > Decimal("0.015")
+
+
 def test_no_try_is_made_that_could_overshoot_the_cost(start: Start) -> None:
     usage = used(input_tokens=9000, output_tokens=100)
     broken = says("Half", usage=usage, fault={"after": 4, "then": "cut"}, repeat=10)
@@ -429,10 +463,29 @@ def test_cost_lowers_max_tokens_and_then_ends_the_job(start: Start) -> None:
     assert Decimal("0.15") < end.cost_usd <= Decimal("0.2")
 
 
-def test_a_cost_limit_without_a_price_is_our_bug(start: Start) -> None:
-    job = start(says("Done."), model="house-model", limits=Limits(cost_usd=1))
-    with pytest.raises(AssertionError, match="BUG"):
-        job.run()
+def test_the_batch_s_cap_ends_the_job_as_its_own_does(start: Start) -> None:
+    usage = used(input_tokens=2000, output_tokens=500)
+    batch = JobLedger(Decimal("0.2"), limit="batch.cost_usd")
+    job = start(bash("true", usage=usage, repeat=99), limits=Limits(cost_usd=100), ledger=batch)
+    assert job.run().reason == "batch.cost_usd"
+    assert job.recorded(AgentEnded)[0].reason == "batch.cost_usd"
+    assert 150_000 < batch.spent == 13_500 * len(job.requests) <= 200_000
+    assert (batch.doubtful, batch.reserved) == (0, 0)
+
+
+def test_a_cap_that_pays_for_no_request_ends_the_job_before_one_is_sent(start: Start) -> None:
+    job = start(says("Done."), limits=Limits(cost_usd=0.001))
+    assert job.run().reason == "limits.cost_usd"
+    assert job.requests == []
+    assert job.recorded(ModelFailed) == []
+
+
+def test_what_earlier_attempts_wasted_counts_against_the_limits(start: Start) -> None:
+    earlier = Resumed(attempt=2, transcript="", replies=0, usage=Usage(output_tokens=600), cost_usd=Decimal("0.5"))
+    job = start(says("Done.", usage=used(output_tokens=100)), limits=Limits(output_tokens=1000), events=[earlier])
+    end = job.run()
+    assert job.requests[0]["max_tokens"] == 400
+    assert (end.usage.output_tokens, end.cost_usd) == (700, Decimal("0.5015"))
 
 
 def test_the_model_is_told_once_when_a_limit_is_near(start: Start) -> None:
@@ -441,6 +494,30 @@ def test_the_model_is_told_once_when_a_limit_is_near(start: Start) -> None:
     told = [index for index in range(1, 6) if "Left of this job: " in job.said(index)]
     assert told == [3]
     assert job.said(3) == "Left of this job: 3 replies. Bring the work to a good end."
+
+
+class LittleTime(Clock):
+    """Nearly over as soon as the work has begun."""
+
+    def __init__(self) -> None:
+        super().__init__(60)
+        self._begun = False
+
+    @property
+    def seconds_left(self) -> float:
+        begun, self._begun = self._begun, True
+        return 5 if begun else 60
+
+
+def test_a_reminder_that_was_not_given_then_is_no_difference_when_a_job_is_played(start: Start) -> None:
+    then = start(bash("true"), says("Done."))
+    then.run()
+    now = start(clock=LittleTime())
+    now.context = replace(now.context, model=Playing(then.recorded(ModelReplied), None, on_difference="stop"))
+    assert now.run().reason == "done"
+    assert [event.text for event in now.recorded(AgentPrompted)][1:] == [
+        "Left of this job: little time. Bring the work to a good end."
+    ]
 
 
 # -- repair rounds

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from runner.agents.limits import MIN_REPLY_TOKENS
+from runner.models.base import MIN_REPLY_TOKENS
 from runner.models.script import ScriptedCall, Turn
 from runner.sandbox.base import Sandbox
 from runner.task import Limits

@@ -7,6 +7,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -357,3 +358,21 @@ def test_of_several_the_one_that_waits_is_meant(several: Path) -> None:
 
 def _third() -> Ask:
     return question(id="fix-a-1/13")
+
+
+def test_who_is_told_to_stop_waits_no_longer_and_takes_the_question_back(folder: Path) -> None:
+    stop = threading.Event()
+    approver = open_approver(folder, terminal=False, stopped=stop.is_set)
+    left = threading.Event()
+
+    def ask() -> None:
+        with suppress(Cancelled):
+            approver.ask(question(id=f"{JOB}/1"))
+        left.set()
+
+    threading.Thread(target=ask, daemon=True).start()
+    until(lambda: questions(folder.parent))
+    stop.set()
+    assert left.wait(PATIENCE)
+    with pytest.raises(ConfigError):
+        answer(only(folder), allowed=True, scope="once", reason="")

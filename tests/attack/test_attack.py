@@ -64,6 +64,13 @@ def test_a_sound_sandbox_holds_everything_and_nothing_of_the_attack_is_left(
     assert [path.name for path in tmp_path.iterdir()] == ["policy.yaml"]
 
 
+def test_so_does_one_whose_workspace_lies_in_its_layer(engine: ContainerEngine, red_team: Try) -> None:
+    categories: frozenset[Category] = frozenset(("mounts", "path rules", "git", "disk", "host files"))
+    card = red_team(engine, categories=categories, container={**SMALL, "workspace": "layer"}, **RULES)
+    assert [*card.of("hole"), *card.of("error")] == []
+    assert any("modes allow it" in held.evidence for held in card.of("held"))
+
+
 LEAKING: dict[str, set[Category]] = {
     "seccomp": {"namespaces", "system calls"},
     "masked_paths": {"/proc and /sys"},

@@ -124,7 +124,7 @@ def test_a_file_that_is_neither_is_said_so(folder: Path, capsys: pytest.CaptureF
 def test_a_template_that_fails_is_named_with_its_place(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (folder / "task.yaml").write_text("version: 1\nname: x\nprompt: '{{ vars.x }}'\n")
     assert main(["check", "task.yaml"]) == 2
-    assert "task.yaml:3:9: prompt: 'dict object' has no attribute 'x'" in capsys.readouterr().err
+    assert "task.yaml:3:9: prompt: vars has no attribute 'x'" in capsys.readouterr().err
 
 
 def test_a_control_that_does_not_exist_is_named_with_its_place(

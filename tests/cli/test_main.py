@@ -271,3 +271,10 @@ def test_a_command_says_where_it_is() -> None:
     assert all(
         isinstance(command, Command) and command.module.startswith("runner.cli.") for command in COMMANDS.values()
     )
+
+
+def test_closed_streams_are_no_reason_to_fail(tmp_path: Path) -> None:
+    program = f"exec {sys.executable} -m runner --version <&- >&- 2>&-"
+    assert subprocess.run(["sh", "-c", program], check=False, timeout=60).returncode == 0
+    program = f"exec {sys.executable} -m runner status <&- >&- 2>&-"
+    assert subprocess.run(["sh", "-c", program], check=False, timeout=60, cwd=tmp_path).returncode == 0

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 import yaml
 
+from runner.models import SPOOL
 from runner.models.script import Turn
 from runner.models.scripted import ScriptedServer
 from runner.sandbox.container import ContainerEngine
@@ -154,7 +155,7 @@ def test_a_killed_job_leaves_no_container(start: Start, files: Path, engine: Con
     process.communicate(timeout=60)
     assert _until(lambda: not _containers(engine, files), seconds=15)
     (job,) = files.glob("runs/fix-*")
-    assert _until(lambda: {path.name for path in job.iterdir()} <= {"transcript.jsonl", "logs"}, seconds=15)
+    assert _until(lambda: {path.name for path in job.iterdir()} <= {"transcript.jsonl", "logs", SPOOL}, seconds=15)
 
 
 def test_the_key_reaches_the_provider_and_nothing_else(start: Start, files: Path) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from runner.messages import Message, Reply, Request, Text, ToolResult, ToolSpec
-from runner.models import RetryBudget
+from runner.models import Governors, RetryBudget, Spool
 from runner.models.anthropic import AnthropicModel
 from runner.models.exchange import Exchange
 from runner.models.script import Turn
@@ -23,9 +23,23 @@ BASH = ToolSpec(
 )
 
 
-def ask(text: str = "Fix it.", *, system: str = "Be brief.", seconds: float = 20, max_tokens: int = 1000) -> Request:
+def ask(
+    text: str = "Fix it.",
+    *,
+    system: str = "Be brief.",
+    seconds: float = 20,
+    max_tokens: int = 1000,
+    input_tokens: int = 0,
+) -> Request:
     said = Message(role="user", content=(Text(text=text),))
-    return Request(system=system, messages=(said,), tools=(BASH,), max_tokens=max_tokens, seconds=seconds)
+    return Request(
+        system=system,
+        messages=(said,),
+        tools=(BASH,),
+        max_tokens=max_tokens,
+        input_tokens=input_tokens,
+        seconds=seconds,
+    )
 
 
 def go_on(request: Request, reply: Reply, answer: str = "ok") -> Request:
@@ -53,7 +67,7 @@ class Bench:
 
 @pytest.fixture
 def bench() -> Iterator[Callable[..., Bench]]:
-    """`bench(turns…)`; `retries`, `retry_seconds`, `cost_usd` and `silence` are the budget's and the model's."""
+    """`bench(turns…)`; `retries`, `retry_seconds` and `cost_usd` are the budget's, the rest the model's."""
     made: list[Bench] = []
 
     def make(
@@ -63,6 +77,8 @@ def bench() -> Iterator[Callable[..., Bench]]:
         cost_usd: Any = None,
         silence: float = 5,
         key: str | None = None,
+        spool: Spool | None = None,
+        governors: Governors | None = None,
     ) -> Bench:
         server = ScriptedServer(turns, model=MODEL, key=key)
         server.start()
@@ -74,6 +90,8 @@ def bench() -> Iterator[Callable[..., Bench]]:
             key=Secret(server.key),
             budget=budget,
             silence_seconds=silence,
+            spool=spool,
+            governors=governors,
         )
         made.append(Bench(server, model, budget))
         return made[-1]

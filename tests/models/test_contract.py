@@ -168,7 +168,7 @@ def test_after_the_end_there_is_no_reply(
     assert isinstance(caught.value, ModelError)
     assert str(caught.value).startswith(case.name)
     assert "\n" not in str(caught.value)
-    assert caught.value.wasted == Usage()
+    assert caught.value.last == caught.value.last_worst == Usage()
 
 
 def test_closing_twice_does_no_harm(case: Case, ask: Callable[..., Request]) -> None:

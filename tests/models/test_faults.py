@@ -511,11 +511,12 @@ def test_the_usage_of_broken_streams_is_kept(bench: Callable[..., Any], ask: Cal
     assert reply.wasted == Usage(input_tokens=2000, output_tokens=2, cache_read_tokens=140, cache_write_tokens=60)
 
 
-def test_the_usage_of_broken_streams_is_in_the_error(bench: Callable[..., Any], ask: Callable[..., Request]) -> None:
+def test_the_usage_of_the_last_try_is_in_the_error(bench: Callable[..., Any], ask: Callable[..., Request]) -> None:
     late = Turn(text="x", usage=ScriptedUsage(input_tokens=1000, output_tokens=50), fault=Trouble(after=6))
     with pytest.raises(NoReply) as caught:
         bench(late, late, retries=1).model.reply(ask())
-    assert caught.value.wasted == Usage(input_tokens=2000, output_tokens=100)
+    assert caught.value.last == Usage(input_tokens=1000, output_tokens=50)
+    assert caught.value.last_worst == Usage(input_tokens=1000, output_tokens=1000)
 
 
 def test_retries_stop_when_they_may_have_cost_too_much(bench: Callable[..., Any], ask: Callable[..., Request]) -> None:
@@ -548,6 +549,34 @@ def test_one_thread_s_deadline_does_not_touch_another_s(bench: Callable[..., Any
     assert made.model.reply(ask(seconds=30)).text == "late"
     thread.join()
     assert len(errors) == 1
+
+
+@pytest.mark.parametrize("after", [0, 2, 5])
+def test_closing_from_another_thread_ends_a_reply_under_way(
+    bench: Callable[..., Any], ask: Callable[..., Request], after: int
+) -> None:
+    made = bench(trouble(after=after, then="hang"), GOOD, retries=3, silence=600)
+
+    def close() -> None:
+        while not made.server.requests:
+            time.sleep(0.005)
+        made.model.close()
+
+    closer = threading.Thread(target=close)
+    closer.start()
+    with pytest.raises(NoReply, match="the model was closed"):
+        made.model.reply(ask(seconds=600))
+    closer.join()
+    assert len(made.server.requests) == 1
+
+
+def test_a_closed_model_sends_nothing_and_does_not_wait(bench: Callable[..., Any], ask: Callable[..., Request]) -> None:
+    made = bench(trouble(status=500, headers={"retry-after": "500"}), GOOD, retries=3, retry_seconds=1000)
+    with pytest.raises(NoReply, match="the model was closed"):
+        made.model.reply(ask(seconds=600), on_retry=lambda told: made.model.close())
+    with pytest.raises(NoReply, match="the model was closed"):
+        made.model.reply(ask())
+    assert len(made.server.requests) == 1
 
 
 def test_what_a_callback_raises_flies_through(bench: Callable[..., Any], ask: Callable[..., Request]) -> None:

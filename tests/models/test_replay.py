@@ -86,15 +86,15 @@ def test_the_price_is_that_of_the_recorded_model(tmp_path: Path, ask: Callable[.
     assert price.output == 75
 
 
-def test_the_hash_is_of_what_is_asked_and_not_of_the_time_for_it(ask: Callable[..., Request]) -> None:
+def test_the_hash_is_of_what_is_asked_and_not_of_the_room_for_the_reply(ask: Callable[..., Request]) -> None:
     base = ask()
-    assert request_hash(base) == request_hash(ask(seconds=1))
+    told = base.model_copy(update={"input_tokens": 5000})
+    assert request_hash(base) == request_hash(ask(seconds=1, max_tokens=999)) == request_hash(told)
     said = Message(role="user", content=(Text(text="Fix it. \ud800"),))
     others = [
         ask("Fix it!"),
         ask(system="Be long."),
-        ask(max_tokens=999),
         base.model_copy(update={"tools": ()}),
         base.model_copy(update={"messages": (*base.messages, said)}),
     ]
-    assert len({request_hash(one) for one in (base, *others)}) == 6
+    assert len({request_hash(one) for one in (base, *others)}) == 5

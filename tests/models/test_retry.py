@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from email.utils import format_datetime
@@ -13,10 +14,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from runner.messages import Reply, Retried, Usage
-from runner.models.base import NoReply
+from runner.models.base import NoReply, Payment
 from runner.models.retry import Fault, RetryBudget, is_retryable, persist, retry_after_seconds
 from runner.task import Limits
 
+Attempt = Callable[[Payment, int], Reply]
 GOOD = Reply(content=(), stop_reason="end_turn", usage=Usage(output_tokens=5), model="m")
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC).timestamp()
 
@@ -25,11 +27,11 @@ def budget(tries: int = 10, seconds: float = 10, cost_usd: Decimal | None = None
     return RetryBudget(tries=tries, seconds=seconds, cost_usd=cost_usd, first_wait_seconds=0.001)
 
 
-def failing(*faults: Fault) -> Callable[[], Reply]:
+def failing(*faults: Fault) -> Attempt:
     """Raises the faults one after the other, then replies."""
     left = list(faults)
 
-    def attempt() -> Reply:
+    def attempt(payment: Payment, tried: int) -> Reply:
         if left:
             raise left.pop(0)
         return GOOD
@@ -42,14 +44,17 @@ def billed(fault: Fault, tokens: int) -> Fault:
     return fault
 
 
-def reply(
-    attempt: Callable[[], Reply], spend: RetryBudget, seconds: float = 10, told: list[Retried] | None = None
-) -> Reply:
+def paid() -> Payment:
+    return Payment(max_tokens=10, worst_usage=Usage(output_tokens=10))
+
+
+def reply(attempt: Attempt, spend: RetryBudget, seconds: float = 10, told: list[Retried] | None = None) -> Reply:
     return persist(
         attempt,
         name="model",
         budget=spend,
         deadline=time.monotonic() + seconds,
+        pay=paid,
         cost_usd=lambda usage: Decimal(usage.total_tokens) / 1000,
         on_retry=None if told is None else told.append,
     )
@@ -82,6 +87,7 @@ def test_the_caller_can_end_the_tries() -> None:
             name="model",
             budget=budget(),
             deadline=time.monotonic() + 9,
+            pay=paid,
             cost_usd=lambda usage: None,
             on_retry=enough,
         )
@@ -99,11 +105,46 @@ def test_the_usage_of_failed_tries_is_in_the_reply() -> None:
     assert reply(failing(*faults), budget()).wasted == Usage(input_tokens=120)
 
 
-def test_the_usage_of_failed_tries_is_in_the_error() -> None:
-    faults = [billed(Fault("x", retryable=True), 100), billed(Fault("y"), 20)]
+def test_what_the_last_try_is_billed_and_may_be_is_in_the_error() -> None:
+    last = billed(Fault("y"), 20)
+    last.worst_usage = Usage(input_tokens=20, output_tokens=7)
     with pytest.raises(NoReply, match=r"y \(try 2\)") as caught:
-        reply(failing(*faults), budget())
-    assert caught.value.wasted == Usage(input_tokens=120)
+        reply(failing(billed(Fault("x", retryable=True), 100), last), budget())
+    assert (caught.value.last, caught.value.last_worst) == (last.usage, last.worst_usage)
+
+
+def test_every_try_is_paid_for_and_settled_however_it_ends() -> None:
+    settled: list[tuple[Usage, Usage]] = []
+
+    def pay() -> Payment:
+        return Payment(
+            max_tokens=10,
+            worst_usage=Usage(output_tokens=10),
+            settle=lambda usage, worst: settled.append((usage, worst)),
+        )
+
+    cut = Fault("cut", retryable=True)
+    cut.usage, cut.worst_usage = Usage(output_tokens=1), Usage(output_tokens=9)
+
+    def broken_off(payment: Payment, tried: int) -> Reply:
+        raise KeyboardInterrupt
+
+    for attempt, raised in ((failing(cut), None), (broken_off, KeyboardInterrupt)):
+        with pytest.raises(raised) if raised else nullcontext():
+            persist(
+                attempt,
+                name="model",
+                budget=budget(),
+                deadline=time.monotonic() + 9,
+                pay=pay,
+                cost_usd=lambda usage: None,
+                on_retry=None,
+            )
+    assert settled == [
+        (cut.usage, cut.worst_usage),
+        (GOOD.usage, GOOD.usage),
+        (Usage(), Usage(output_tokens=10)),
+    ]
 
 
 def test_tries_are_counted_over_all_requests_of_the_job() -> None:
@@ -153,7 +194,7 @@ def test_without_retries_the_first_fault_is_the_last() -> None:
 
 
 def test_an_error_of_the_caller_is_not_taken_for_a_fault() -> None:
-    def attempt() -> Reply:
+    def attempt(payment: Payment, tried: int) -> Reply:
         raise KeyError("ours")
 
     with pytest.raises(KeyError):

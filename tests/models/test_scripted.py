@@ -79,6 +79,36 @@ def test_a_turn_can_be_repeated(tmp_path: Path, ask: Callable[..., Request], go_
     model.close()
 
 
+def test_a_job_that_is_resumed_finds_the_script_where_it_left_it(
+    tmp_path: Path, ask: Callable[..., Request], go_on: Callable[..., Request]
+) -> None:
+    turns = """
+- fault: {status: 529}
+- text: first
+  thinking: hm
+  tools: [{name: Bash, input: {command: make}}]
+  fault: {delay_seconds: 0}
+- when: never
+  text: skipped
+- text: again
+  repeat: 3
+  tools: [{name: Bash, input: {command: make}}]
+- {text: cut, fault: {after: 3}}
+- text: last
+"""
+    whole, requests, replies = written(tmp_path, turns), [ask()], []
+    for _ in range(5):
+        replies.append(whole.reply(requests[-1]))
+        requests.append(go_on(requests[-1], replies[-1]))
+    whole.close()
+    assert [reply.text for reply in replies] == ["first", "again", "again", "again", "last"]
+    for begun in range(1, 5):
+        other = written(tmp_path, turns)
+        for request, reply in list(zip(requests, replies, strict=False))[begun:]:
+            assert other.reply(request).content == reply.content
+        other.close()
+
+
 def test_faults_are_played_and_survived(tmp_path: Path, ask: Callable[..., Request]) -> None:
     model = written(
         tmp_path,

@@ -1,4 +1,4 @@
-"""`changed_protected` and `restore_protected`: what the checks see of the paths that are not the agent's to change."""
+"""What the checks see of the paths that are not the agent's to change: protected ones, and what steers them."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from runner.errors import RepoError
-from runner.repo import changed_protected, put, restore_protected
+from runner.repo import Taken, changed_protected, put, restore_protected
+from runner.repo.protect import changed_steering
 from tests.local_toolbox import local_sandbox
 from tests.repo.conftest import AUTHOR, Work
 
@@ -100,3 +101,67 @@ def test_the_checks_get_the_restored_commit_in_a_sandbox_of_their_own(work: Work
         assert there.run("cat app.py") == b"def add(a, b): return a + b\n"
         assert b"assert add(1, 2) == 3" in there.run("cat tests/test_app.py")
         assert there.run("git status --porcelain; git tag") == b""
+
+
+# --- what steers
+
+
+def as_base_steers(work: Work, taken: Taken, *commands: str, trust: tuple[str, ...] = ()) -> str:
+    steered = changed_steering(work.quarantine, taken, commands, trust=trust)
+    return restore_protected(work.quarantine, taken, (), steered=steered)
+
+
+@pytest.mark.parametrize(
+    "script",
+    [
+        "echo x > conftest.py; echo x > tests/conftest.py",
+        "echo pass > tests/test_app.py",
+        "rm tests/test_app.py",
+        "git mv tests/test_app.py tests/other.py",
+        "rm -r tests; ln -s docs tests",
+        "rm -r tests; echo file > tests",
+        "rm tests/test_app.py; mkdir tests/test_app.py; echo x > tests/test_app.py/x",
+        "chmod +x tests/test_app.py",
+        "mkdir -p a/.venv/bin; echo x > a/.venv/bin/python; echo x > json.py; ln -s json.py pytest.py",
+        "echo x > \"$(printf 'tests/\\377\\n_')\"",
+    ],
+)
+def test_what_steers_is_as_base_has_it_and_the_rest_is_the_works(script: str, work: Work) -> None:
+    work.run(f"echo fixed > app.py; echo new > new.py; {script}")
+    taken = work.take()
+    base, checked = tree(work, work.quarantine.base), tree(work, as_base_steers(work, taken))
+    assert {path for path, entry in checked.items() if base.get(path) != entry} == {"app.py", "new.py"}
+    assert base.keys() <= checked.keys()
+
+
+def test_work_that_steers_nothing_is_checked_as_it_is(work: Work) -> None:
+    work.run("echo fixed > app.py")
+    taken = work.take()
+    assert as_base_steers(work, taken) == taken.commit
+
+
+def test_what_a_command_runs_steers(work: Work) -> None:
+    work.run("echo x > docs/use.md; echo x > other.py")
+    taken = work.take()
+    assert as_base_steers(work, taken) == taken.commit
+    assert work.show(as_base_steers(work, taken, "sh docs/use.md"), "docs/use.md") == b"Use it\n"
+
+
+def test_what_is_trusted_does_not_steer(work: Work) -> None:
+    work.run("echo x > conftest.py; echo pass > tests/test_app.py; echo x > tests/conftest.py")
+    taken = work.take()
+    checked = tree(work, as_base_steers(work, taken, trust=("tests/**",)))
+    assert "conftest.py" not in checked
+    assert "tests/conftest.py" in checked
+    assert work.show(as_base_steers(work, taken, trust=("tests", "conftest.py")), "tests/test_app.py") == b"pass\n"
+
+
+def test_a_glob_that_leaves_the_repository_cannot_be_trusted(work: Work) -> None:
+    work.run("echo x > conftest.py")
+    with pytest.raises(RepoError, match=r"checks\.trust"):
+        changed_steering(work.quarantine, work.take(), (), trust=("../x",))
+
+
+def test_a_huge_configuration_file_steers(work: Work) -> None:
+    work.run("head -c 2000000 /dev/zero | tr '\\0' '#' > pyproject.toml")
+    assert [one.change.path for one in changed_steering(work.quarantine, work.take(), ())] == ["pyproject.toml"]

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from runner.errors import ConfigError, RepoError
-from runner.repo import ignore_untracked, put
-from runner.task import Author
+from runner.repo import go_on, ignore_untracked, locate, open_quarantine, put, put_base, settle
+from runner.task import Author, Repo
+from tests.local_toolbox import local_sandbox
 from tests.repo.conftest import AUTHOR, Work
 from tests.repo.repositories import Repository, sample
 
@@ -173,6 +174,57 @@ def test_a_name_that_git_refuses_is_no_branch_inside(branch: str, work: Work) ->
     work.run("rm -rf .git")
     with pytest.raises(RepoError):
         put(work.quarantine, work.sandbox, branch=branch, author=AUTHOR)
+
+
+# --- by way of base, as with a snapshot
+
+
+@pytest.fixture
+def at_base(tmp_path: Path) -> Iterator[Work]:
+    """The sample project in a sandbox, as a snapshot has it."""
+    repository = sample(tmp_path / "project")
+    source = locate(Repo(url=str(repository.path)), folder=tmp_path)
+    with open_quarantine(source, folder=tmp_path) as quarantine, local_sandbox(tmp_path) as sandbox:
+        put_base(quarantine, sandbox)
+        settle(sandbox)
+        yield Work(repository, quarantine, sandbox, tmp_path)
+
+
+def test_a_snapshot_has_base_and_nobodys_branch_or_name(at_base: Work) -> None:
+    assert inside(at_base, "rev-parse", "--symbolic-full-name", "HEAD") == {"HEAD"}
+    assert inside(at_base, "for-each-ref") == set()
+    assert inside(at_base, "reflog", "--all") == set()
+    assert inside(at_base, "status", "--porcelain") == set()
+    assert at_base.run("git config user.name") == f"{Author().name}\n".encode()
+
+
+def test_a_job_goes_on_from_there_as_if_it_had_begun(at_base: Work) -> None:
+    go_on(at_base.quarantine, at_base.sandbox, branch="claw/job-1", author=AUTHOR)
+    assert inside(at_base, "status", "--porcelain=v2", "--branch") == {
+        f"# branch.oid {at_base.repository.head}",
+        "# branch.head claw/job-1",
+    }
+    at_base.run("echo x > x && git add x && git commit -qm 'My work'")
+    assert inside(at_base, "log", "-1", "--format=%an <%ae> %cn") == {"Grace Bot <grace@example.org> Grace Bot"}
+    assert at_base.take().changed == ("x",)
+
+
+def test_git_believes_size_and_time_whatever_else_is_different_in_another_container(at_base: Work) -> None:
+    at_base.run("tr a-z A-Z < app.py > copy && touch -r app.py copy && mv copy app.py")
+    assert inside(at_base, "status", "--porcelain") == set()
+
+
+def test_a_commit_comes_on_top_of_base(at_base: Work) -> None:
+    work = Repository.existing(at_base.quarantine.path)
+    tree = at_base.repository.tree("future")
+    at_base.quarantine.git("fetch", "--quiet", str(at_base.repository.path), "future")
+    commit = work.git("commit-tree", tree, "-p", at_base.quarantine.base, "-m", "The work")
+    go_on(at_base.quarantine, at_base.sandbox, branch="claw/job-1", author=AUTHOR, commit=commit)
+    assert b"a + b" in at_base.run("cat app.py")
+    assert inside(at_base, "status", "--porcelain") == set()
+    assert inside(at_base, "rev-parse", "HEAD") == {commit}
+    there = inside(at_base, "cat-file", "--batch-all-objects", "--batch-check=%(objectname)")
+    assert there == set(work.git("rev-list", "--objects", "--no-object-names", commit).split())
 
 
 def test_what_setup_left_is_neither_seen_nor_taken(work: Work) -> None:

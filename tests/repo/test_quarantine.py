@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from runner.errors import ConfigError, RepoError
-from runner.repo import Quarantine, locate, open_quarantine
+from runner.policy import Policy
+from runner.repo import Quarantine, hide, locate, open_quarantine, remove_bases
 from runner.task import Repo
 from tests.repo.remotes import git_daemon, http_server
 from tests.repo.repositories import Repository, sample
@@ -50,7 +51,7 @@ def test_what_a_killed_run_left_is_replaced(tmp_path: Path) -> None:
         assert held(quarantine) == reachable(repository, "main")
 
 
-@pytest.mark.parametrize("form", ["bare", "worktree", "alternates", "packed", "sha256", 'odd "name\\:\n\t'])
+@pytest.mark.parametrize("form", ["bare", "worktree", "alternates", "packed", "sha256", 'odd "name\\:'])
 def test_a_local_repository_of_any_form_is_copied(form: str, tmp_path: Path) -> None:
     name = form if form.startswith("odd") else "project"
     if form == "sha256":
@@ -296,3 +297,104 @@ def test_a_remote_without_a_password_does_not_wait_for_one(tmp_path: Path, monke
         pytest.raises(RepoError, match="could not read Username"),
     ):
         locate(Repo(url=f"{url}/project/.git"), folder=tmp_path)
+
+
+# --- copies that are kept
+
+
+@pytest.fixture
+def kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder of the copies, which is this test's own."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setenv("CLAW_SNAPSHOT_SPACE", "1g")
+    return tmp_path / "cache/claw-runner/bases"
+
+
+def copies(kept: Path) -> set[str]:
+    return {path.name for path in kept.iterdir() if path.is_dir()}
+
+
+def own_objects(quarantine: Quarantine) -> list[Path]:
+    return [path for path in (quarantine.path / "objects").rglob("*") if path.is_file() and path.name != "alternates"]
+
+
+def test_what_base_reaches_is_copied_once_and_nothing_else_is_lent(tmp_path: Path, kept: Path) -> None:
+    repository = sample(tmp_path / "project")
+    source = locate(Repo(url="project"), folder=tmp_path)
+    for _ in range(2):
+        with open_quarantine(source, folder=tmp_path) as quarantine:
+            assert held(quarantine) == reachable(repository, "main")
+            assert own_objects(quarantine) == []
+            assert quarantine.git("for-each-ref", "--format=%(refname)") == b"refs/claw/base\n"
+            quarantine.git("hash-object", "-w", "--stdin")
+            assert quarantine.pack_bytes > 0
+        assert len(copies(kept)) == 1
+    with open_quarantine(source, folder=tmp_path) as quarantine:
+        assert held(quarantine) == reachable(repository, "main")
+
+
+def test_the_same_commit_in_a_shallow_history_has_a_copy_of_its_own(tmp_path: Path, kept: Path) -> None:
+    repository = sample(tmp_path / "project")
+    repository.git("clone", "--quiet", "--depth=1", f"file://{repository.path}", "../shallow")
+    for url, ends in (("project", b""), ("shallow", f"{repository.head}\n".encode()), ("project", b"")):
+        with open_quarantine(locate(Repo(url=url), folder=tmp_path), folder=tmp_path) as quarantine:
+            assert quarantine.shallow == ends
+    assert len(copies(kept)) == 2
+
+
+def test_uncommitted_changes_are_a_base_of_their_own(tmp_path: Path, kept: Path) -> None:
+    repository = sample(tmp_path / "project")
+    repository.write("app.py", "changed\n")
+    source = locate(Repo(url="project"), folder=tmp_path, include_uncommitted=True)
+    for _ in range(2):
+        with open_quarantine(source, folder=tmp_path) as quarantine:
+            assert quarantine.git("show", f"{quarantine.base}:app.py") == b"changed\n"
+    assert len(copies(kept)) == 1
+
+
+def test_what_is_refused_is_not_kept(tmp_path: Path, kept: Path) -> None:
+    repository = sample(tmp_path / "project")
+    repository.write("big.bin", "version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n")
+    repository.write(".gitattributes", "*.bin filter=lfs\n")
+    repository.commit()
+    for _ in range(2):
+        with (
+            pytest.raises(ConfigError, match="Git LFS"),
+            open_quarantine(locate(Repo(url="project"), folder=tmp_path), folder=tmp_path),
+        ):
+            pass
+    assert copies(kept) == set()
+
+
+def test_copies_that_nobody_borrows_from_go_when_there_is_too_much(
+    tmp_path: Path, kept: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = sample(tmp_path / "first"), sample(tmp_path / "second")
+    second.write("more", "more\n")
+    second.commit()
+    monkeypatch.setenv("CLAW_SNAPSHOT_SPACE", "1k")
+    with open_quarantine(locate(Repo(url="first"), folder=tmp_path), folder=tmp_path / "first") as borrowing:
+        with open_quarantine(locate(Repo(url="second"), folder=tmp_path), folder=tmp_path / "second"):
+            assert len(copies(kept)) == 2
+        assert held(borrowing) == reachable(first, "main")
+        assert len(remove_bases(dry_run=True)) == 2
+        assert len(remove_bases()) == 1
+        assert held(borrowing) == reachable(first, "main")
+    assert len(remove_bases()) == 1
+    assert copies(kept) == set()
+
+
+def test_what_is_hidden_is_found_once(tmp_path: Path, kept: Path) -> None:
+    repository = sample(tmp_path / "project")
+    repository.write(b"odd \xff.env", "secret\n")
+    repository.commit()
+    source = locate(Repo(url="project"), folder=tmp_path)
+    found = []
+    for pattern in ("**/*.env", "**/*.env", "docs/**"):
+        policy = Policy.model_validate({"version": 1, "mode": "blacklist", "deny": [f"Read({pattern})"]})
+        with open_quarantine(source, folder=tmp_path) as quarantine:
+            found.append(hide(quarantine, policy))
+            assert quarantine.notes is not None
+            notes = len(list(quarantine.notes.glob("hidden-*")))
+    assert found[0] == found[1] != found[2]
+    assert (found[0].paths, notes) == (("odd \udcff.env",), 2)

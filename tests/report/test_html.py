@@ -6,6 +6,7 @@ import base64
 import hashlib
 import re
 from collections.abc import Sequence
+from decimal import Decimal
 from html.parser import HTMLParser
 
 import pytest
@@ -14,7 +15,20 @@ from runner.messages import Text
 from runner.report import render_html
 from runner.report.conversation import BUDGET_CHARS, FIRST_ITEMS, LAST_ITEMS
 from runner.result import Artifact, JobResult, compute_result
-from runner.transcript import AnyEvent, ApprovalAsked, GateRan, JobEnded, JobStarted, ToolDecided, ToolRan
+from runner.transcript import (
+    AgentEnded,
+    AnyEvent,
+    ApprovalAsked,
+    Diverged,
+    GateRan,
+    JobEnded,
+    JobStarted,
+    Resumed,
+    SandboxOpened,
+    SnapshotUsed,
+    ToolDecided,
+    ToolRan,
+)
 from tests.report.sample import (
     HOSTILE,
     PATCH_BYTES,
@@ -28,6 +42,7 @@ from tests.report.sample import (
     replied,
     sample_events,
     sample_result,
+    sandbox_report,
     taken,
 )
 
@@ -47,7 +62,7 @@ class Page(HTMLParser):
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         assert len({name for name, _ in attrs}) == len(attrs)
         self.elements.append((tag, dict(attrs)))
-        if tag not in ("meta", "br"):
+        if tag not in ("meta", "br", "input"):
             self._open.append(tag)
 
     def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
@@ -355,3 +370,58 @@ def test_an_outcome_colours_the_page() -> None:
         result: JobResult = sample_result(events).model_copy(update={"outcome": outcome})
         page = Page(render_html(result, events, b"", ()))
         assert ("header", {"class": f"top {tone}"}) in page.elements
+
+
+CLAIM = "I committed the changes."
+
+
+def _claimed(message: str, **branch: object) -> Page:
+    return _render(AgentEnded(reason="done", message=message), taken(**branch))
+
+
+def test_a_claim_that_does_not_hold_is_set_beside_what_was_observed() -> None:
+    page = _claimed(CLAIM, committed_by_runner=True)
+    assert "Claims that do not hold" in page.whole_text
+    assert "observed: the work was left uncommitted; the runner committed it" in page.whole_text
+
+
+def test_a_claim_that_holds_is_not_worth_a_line() -> None:
+    assert "Claims" not in _claimed(CLAIM, committed_by_runner=False).whole_text
+
+
+def test_a_job_that_goes_on_says_what_was_played_and_where_it_differed() -> None:
+    reply = replied(1)
+    played = reply.model_copy(update={"reply": reply.reply.model_copy(update={"played": True})})
+    resumed = Resumed(attempt=3, transcript="", replies=1, cost_doubtful_usd=Decimal("0.5"))
+    text = _render(resumed, played, Diverged(turn=2, what="another answer <b>")).whole_text
+    for part in (
+        "1 turn played from earlier attempts, not paid again; what it asked differed in turn 2",
+        "Attempt 3 goes on: 1 reply is played, not paid again",
+        "Turn 2 differs from what was recorded: another answer <b>",
+        "$0.5000 doubtful",
+    ):
+        assert part in text
+
+
+def test_checks_on_base_as_left_and_tampered_say_so() -> None:
+    page = _render(
+        checked("pytest a", 1, kind="fail_to_pass", on="base"),
+        taken(),
+        checked("pytest a", 0, kind="fail_to_pass", tampered="it skips itself"),
+        checked("pytest b", 1, on="as_left"),
+    )
+    text = page.whole_text
+    for part in ("fail to pass on base", "as it was left", "tampered", "it skips itself", "Check (round 2) on base"):
+        assert part in text
+    # A check that was to fail on base, and did, is as it should be.
+    marks = [
+        attrs.get("class") for tag, attrs in page.elements if tag == "li" and attrs.get("class") in ("pass", "fail")
+    ]
+    assert marks == ["pass", "fail", "fail"]
+
+
+def test_a_snapshot_is_named() -> None:
+    used = SnapshotUsed(purpose="agent", key="5a" * 32, made=True, seconds=2.0)
+    text = _render(SandboxOpened(purpose="agent", report=sandbox_report()), used).whole_text
+    assert "made here 5a5a5a5a5a5a 2.0 s" in text
+    assert "Repository and setup were made into a snapshot" in text

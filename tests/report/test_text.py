@@ -5,12 +5,13 @@ from __future__ import annotations
 import io
 import os
 import pty
+from decimal import Decimal
 from pathlib import Path
 
 import pytest
 
 from runner.report import print_summary, summary
-from runner.result import JobResult
+from runner.result import Claim, JobResult
 from runner.transcript import ApprovalAnswered
 from tests.report.sample import HOSTILE, guarded_events, sample_events, sample_result
 
@@ -172,3 +173,28 @@ def test_a_job_that_came_to_nothing_has_a_summary_too(result: JobResult) -> None
     text = summary(nothing, FOLDER)
     assert "SANDBOX ERROR  t: no engine answers" in text
     assert "nothing changed" in text
+
+
+def test_a_claim_that_does_not_hold_is_told_and_one_that_holds_is_not(result: JobResult) -> None:
+    wrong = Claim(text="All tests pass.", about="tests", observed="turn 3: pytest → exit 1", holds=False)
+    text = summary(result.model_copy(update={"claims": (wrong,) * 5}), FOLDER)
+    assert "claimed   'All tests pass.'\n          observed: turn 3: pytest → exit 1" in text
+    assert "and 2 more claims that did not hold" in text
+    assert "claimed" not in summary(
+        result.model_copy(update={"claims": (wrong.model_copy(update={"holds": True}),)}), FOLDER
+    )
+
+
+def test_a_job_that_goes_on_says_what_was_played(result: JobResult) -> None:
+    facts = {"attempt": 2, "played_replies": 7, "diverged": (3, 5), "cost_doubtful_usd": Decimal("0.01")}
+    text = summary(result.model_copy(update=facts), FOLDER, width=100)
+    assert "attempt   2, 7 turns played from earlier ones, not paid again; it differed from them in turn 3, 5" in text
+    assert ", and at most $0.0100 that is doubtful" in text
+
+
+def test_checks_on_base_and_tampered_ones_say_so(result: JobResult) -> None:
+    base = result.checks[0].model_copy(update={"kind": "fail_to_pass", "on": "base", "passed": False, "exit_code": 1})
+    work = base.model_copy(update={"on": "work", "exit_code": 0, "tampered": "it skips itself"})
+    text = summary(result.model_copy(update={"checks": (base, work)}), FOLDER)
+    assert "FAIL  pytest -q  (fail_to_pass, on base, exit 1, 2.2 s)" in text
+    assert "tampered: it skips itself" in text

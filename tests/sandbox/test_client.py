@@ -208,6 +208,11 @@ def test_a_large_standard_input_comes_through_whole(sandbox: Client) -> None:
     assert text(sandbox, "sha256sum", stdin=(block for _ in range(40))).startswith(digest)
 
 
+def test_input_that_fits_into_no_grant_comes_through_however_long_it_is(sandbox: Client) -> None:
+    pieces = (bytes(65_000) for _ in range(5000))
+    assert text(sandbox, "wc -c", stdin=pieces, seconds=300).strip() == "325000000"
+
+
 def test_input_that_nobody_reads_does_not_hang(sandbox: Client) -> None:
     assert sandbox.exec("true", stdin=(bytes(1 << 20) for _ in range(20))).ok
     assert sandbox.exec("head -c 10 >/dev/null; exec <&-; sleep 0.2", stdin=[bytes(1 << 20)] * 20).ok

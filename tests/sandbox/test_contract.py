@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from runner.errors import ImageNotFound, SandboxLost
+from runner.errors import ImageNotFound, OutOfMemory, SandboxLost
 from runner.sandbox.base import REPO, Sandbox
 from runner.sandbox.clean import remove_container
 from runner.sandbox.container import ContainerEngine
@@ -21,10 +21,11 @@ pytestmark = pytest.mark.engine
 Opener = Callable[..., Sandbox]
 
 
-@pytest.fixture(params=["busybox_image", "alpine_image", "base_image"])
+@pytest.fixture(params=["busybox_image", "alpine_image", "base_image", "base_image in the layer"])
 def any_sandbox(request: pytest.FixtureRequest, open_sandbox: Opener) -> Sandbox:
-    """A sandbox of each kind of image."""
-    return open_sandbox(request.getfixturevalue(request.param))
+    """A sandbox of each kind of image, and of each kind of workspace."""
+    image, _, layer = request.param.partition(" ")
+    return open_sandbox(request.getfixturevalue(image), workspace="layer" if layer else "memory")
 
 
 def test_a_shell_command_runs_in_any_image(any_sandbox: Sandbox) -> None:
@@ -216,7 +217,7 @@ def test_a_sandbox_lost_for_want_of_memory_says_so(engine: ContainerEngine, open
     limit = 16 << 20
     body = {"Memory": limit, "MemorySwap": limit}
     engine.api.post(f"/containers/{sandbox.report.container_id}/update", body=body)
-    with pytest.raises(SandboxLost, match="ran out of memory"):
+    with pytest.raises(OutOfMemory, match="ran out of memory"):
         sandbox.write_file(f"{REPO}/big", bytes(60 << 20))
 
 

@@ -1,0 +1,1 @@
+"""Many jobs from one source, with a state that survives."""
