@@ -27,7 +27,7 @@ from runner.models import Metered, Model, Payable, Playing, Spool
 from runner.past import Past
 from runner.policy import Policy
 from runner.preparation import Prepared, Site, prepared, survey
-from runner.recorded import facts
+from runner.recorded import facts, known_facts
 from runner.repo import (
     NOTHING_HIDDEN,
     Hidden,
@@ -248,17 +248,9 @@ def leave_unbegun(
     `folder` must hold no transcript. Raises OSError.
     """
     what = task.value
-    facts = {
-        "id": folder.name,
-        "task": what.name,
-        "repo": what.repo.url,
-        "base": what.repo.base,
-        "model": what.model,
-        "limits": what.limits.model_dump(mode="json"),
-        "hashes": {"task": task.sha256, "policy": policy.sha256},
-    }
+    known = known_facts(folder.name, task, policy, repo=what.repo.url, base=what.repo.base, model=what.model)
     with Transcript.open(folder / TRANSCRIPT, mask=mask) as transcript:
-        transcript.record(JobStarted(job=facts))
+        transcript.record(JobStarted(job=known))
         transcript.record(JobEnded(outcome=error.outcome, reason=one_line(str(error)), cause=error.cause))
     recorded = read(folder / TRANSCRIPT)
     return write_artifacts(folder, compute_result(recorded, transcript_hash=transcript.hash), recorded, b"")

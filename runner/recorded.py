@@ -24,16 +24,25 @@ from runner.transcript import AnyEvent, JobStarted, of_kind
 M = TypeVar("M", bound=FileModel)
 
 
-def facts(job: Job, model: Model, approve: Approve) -> dict[str, object]:
-    """The resolved job for its transcript: what `runner.result.JobFacts` must have, and what `recorded_job` reads."""
+def known_facts(
+    id: str, task: Loaded[Task], policy: Loaded[Policy], *, repo: str, base: str, model: str
+) -> dict[str, object]:
+    """What a transcript must say of its job: `runner.result.JobFacts`."""
     return {
-        "id": job.id,
-        "task": job.task.value.name,
-        "repo": job.source.url,
-        "base": job.source.base,
-        "model": model.name,
-        "limits": job.task.value.limits.model_dump(mode="json"),
-        "hashes": {"task": job.task.sha256, "policy": job.policy.sha256},
+        "id": id,
+        "task": task.value.name,
+        "repo": repo,
+        "base": base,
+        "model": model,
+        "limits": task.value.limits.model_dump(mode="json"),
+        "hashes": {"task": task.sha256, "policy": policy.sha256},
+    }
+
+
+def facts(job: Job, model: Model, approve: Approve) -> dict[str, object]:
+    """The resolved job for its transcript: `known_facts`, and what `recorded_job` reads."""
+    known = known_facts(job.id, job.task, job.policy, repo=job.source.url, base=job.source.base, model=model.name)
+    return known | {
         "resolved": {
             "task": job.task.value.model_dump(mode="json"),
             "policy": job.policy.value.model_dump(mode="json"),

@@ -13,15 +13,15 @@ import re
 import select
 import signal
 import sys
-import threading
 import traceback
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from functools import partial, wraps
 from types import FrameType
 from typing import Any, NamedTuple
 
 from runner import __version__
+from runner.cli.signals import heard_by
 from runner.errors import Cancelled, ConfigError, RunnerError
 
 BUG = 70
@@ -217,8 +217,7 @@ def _take_overrides(args: list[str]) -> tuple[list[str], dict[str, str]]:
     return rest, overrides
 
 
-@contextmanager
-def _stop_signals() -> Iterator[None]:
+def _stop_signals() -> AbstractContextManager[None]:
     """The first SIGINT, SIGTERM or SIGHUP raises Cancelled; while that cleans up, it takes two more to end at once."""
     count = 0
 
@@ -232,19 +231,7 @@ def _stop_signals() -> Iterator[None]:
         else:
             os._exit(128 + number)
 
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    wanted = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-    # nohup and shells' background jobs ask by SIG_IGN to be left alone.
-    before = {
-        number: signal.signal(number, stop) for number in wanted if signal.getsignal(number) is not signal.SIG_IGN
-    }
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+    return heard_by(stop)
 
 
 def _have_streams() -> None:

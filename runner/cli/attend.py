@@ -5,10 +5,9 @@ from __future__ import annotations
 import os
 import signal
 import sys
-import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from functools import partial
 from pathlib import Path
 from types import FrameType
@@ -23,6 +22,7 @@ from runner.batch.store import Store
 from runner.batch.summary import summary_lines
 from runner.cli.jobs import is_in_runs, typed
 from runner.cli.screen import print_lines, screen_width
+from runner.cli.signals import heard_by
 from runner.errors import EXIT_CODES, OUTCOMES
 from runner.ledger import in_usd
 from runner.report.units import plural
@@ -65,8 +65,7 @@ def attend(store: Store, executor: Callable[[Watch], Execute], way: Way, *, repo
     return summary.exit_code
 
 
-@contextmanager
-def _stop_signals(stop: Stop, board: Board) -> Iterator[None]:
+def _stop_signals(stop: Stop, board: Board) -> AbstractContextManager[None]:
     """Inside, signals stop the batch in place of raising Cancelled."""
 
     def asked(number: int, frame: FrameType | None) -> None:
@@ -80,19 +79,7 @@ def _stop_signals(stop: Stop, board: Board) -> Iterator[None]:
             stop.now(number)
             board.notice = "leaving what runs half-way, to be resumed; once more ends at once"
 
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    wanted = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-    # nohup and shells' background jobs ask by SIG_IGN to be left alone.
-    before = {
-        number: signal.signal(number, asked) for number in wanted if signal.getsignal(number) is not signal.SIG_IGN
-    }
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+    return heard_by(asked)
 
 
 def _say_how_it_went(store: Store, summary: Summary, report: Path | None) -> None:
